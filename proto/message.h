@@ -51,7 +51,7 @@ struct dr_ready {
 };
 
 enum dr_source { DR_SOURCE_IDS, DR_SOURCE_CARRY };
-enum dr_tokens_role { DR_ROLE_PROMPT, DR_ROLE_GENERATED };
+enum dr_tokens_role { DR_TOKENS_PROMPT, DR_TOKENS_GENERATED };
 enum dr_form { DR_FORM_EXPANDED, DR_FORM_ABSORBED };
 enum dr_output { DR_OUTPUT_NONE, DR_OUTPUT_SAMPLE, DR_OUTPUT_SCORE, DR_OUTPUT_LOGITS };
 
