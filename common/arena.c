@@ -17,7 +17,8 @@ dr_status dr_arena_init(struct dr_arena *a, size_t bytes) {
         return dr_fail(DR_EFULL, "arena of %zu bytes: size overflows", bytes);
     rounded = dr_size_align(bytes ? bytes : 1, BLOCK_ALIGN);
     void *base = aligned_alloc(BLOCK_ALIGN, rounded);
-    if (!base) return dr_fail(DR_EFULL, "arena of %zu bytes: the system has no such block; free memory", bytes);
+    if (!base)
+        return dr_fail(DR_EFULL, "arena of %zu bytes: the system has no such block; free memory", bytes);
     memset(base, 0, rounded);
     *a = (struct dr_arena){.base = base, .bytes = rounded};
     return dr_ok();

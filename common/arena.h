@@ -7,22 +7,23 @@
 #include "common/status.h"
 
 struct dr_arena {
-    uint8_t *base;     /* owned, 64-byte aligned; NULL in the zero object */
-    size_t bytes;      /* capacity */
-    size_t used;       /* bytes handed out since the last rewind to 0 */
-    size_t used_max;   /* high-water mark, for the memory report */
+    uint8_t *base;   /* owned, 64-byte aligned; NULL in the zero object */
+    size_t bytes;    /* capacity */
+    size_t used;     /* bytes handed out since the last rewind to 0 */
+    size_t used_max; /* high-water mark, for the memory report */
 };
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Takes `bytes` of zeroed memory from the system. Fails: EFULL when the system has none; *a is then untouched. */
+/* Takes `bytes` of zeroed memory from the system. Fails: EFULL when the system has none; *a is then
+ * untouched. */
 DR_FALLIBLE dr_arena_init(struct dr_arena *a, size_t bytes);
 void dr_arena_fini(struct dr_arena *a);
 
-/* A piece of `bytes` at a multiple of `align` (power of two, at most 4096). Contents are what was there before.
- * Aborts when the arena is full: the caller sized it, so running out is a bug. Never returns NULL. */
+/* A piece of `bytes` at a multiple of `align` (power of two, at most 4096). Contents are what was there
+ * before. Aborts when the arena is full: the caller sized it, so running out is a bug. Never returns NULL. */
 void *dr_arena_take(struct dr_arena *a, size_t bytes, size_t align);
 
 /* The same, but returns NULL when the arena is full: for sizes that come from outside. */

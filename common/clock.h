@@ -10,9 +10,9 @@
 extern "C" {
 #endif
 
-uint64_t dr_clock_ns(void);             /* CLOCK_MONOTONIC */
-int64_t dr_clock_wall_s(void);          /* seconds since 1970, for people and for `created` fields */
-void dr_clock_sleep_ns(uint64_t ns);    /* sleeps at least ns unless a signal arrives */
+uint64_t dr_clock_ns(void);          /* CLOCK_MONOTONIC */
+int64_t dr_clock_wall_s(void);       /* seconds since 1970, for people and for `created` fields */
+void dr_clock_sleep_ns(uint64_t ns); /* sleeps at least ns unless a signal arrives */
 
 #ifdef __cplusplus
 }

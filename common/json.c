@@ -18,15 +18,20 @@ static dr_status scan(const char *text, size_t bytes, size_t nodes_max) {
     for (size_t i = 0; i < bytes; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
             continue;
         }
-        if (c == '"') in_string = true;
+        if (c == '"')
+            in_string = true;
         else if (c == '[' || c == '{') {
             if (++depth > DR_JSON_DEPTH_MAX)
-                return dr_fail(DR_EINVAL, "JSON is nested deeper than %d levels at byte %zu", DR_JSON_DEPTH_MAX, i);
-        } else if ((c == ']' || c == '}') && depth > 0) depth--;
+                return dr_fail(DR_EINVAL, "JSON is nested deeper than %d levels at byte %zu",
+                               DR_JSON_DEPTH_MAX, i);
+        } else if ((c == ']' || c == '}') && depth > 0)
+            depth--;
         else if ((c == ',' || c == ':') && ++nodes > nodes_max)
             return dr_fail(DR_EINVAL, "JSON has more than %zu values; send less at once", nodes_max);
     }
@@ -40,9 +45,11 @@ dr_status dr_json_parse(const char *text, size_t bytes, struct dr_json_limits li
     json_error_t error;
     json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!value) {
-        char *near = strstr(error.text, " near '"); /* Jansson quotes the input; ours may be secret or hostile */
+        char *near =
+            strstr(error.text, " near '"); /* Jansson quotes the input; ours may be secret or hostile */
         if (near) *near = 0;
-        return dr_fail(DR_EINVAL, "not valid JSON at line %d, column %d: %s", error.line, error.column, error.text);
+        return dr_fail(DR_EINVAL, "not valid JSON at line %d, column %d: %s", error.line, error.column,
+                       error.text);
     }
     *out = value;
     return dr_ok();
@@ -50,7 +57,9 @@ dr_status dr_json_parse(const char *text, size_t bytes, struct dr_json_limits li
 
 dr_status dr_json_read(const char *path, struct dr_json_limits limits, json_t **out) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return dr_fail(errno == ENOENT ? DR_ENOENT : DR_EIO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0)
+        return dr_fail(errno == ENOENT ? DR_ENOENT : DR_EIO, "%s: cannot be opened: %s", path,
+                       strerror(errno));
     struct stat st;
     char *text = NULL;
     dr_status status = dr_ok();

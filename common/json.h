@@ -11,11 +11,12 @@
 enum { DR_JSON_DEPTH_MAX = 64, DR_JSON_NODES_MAX = 100000 };
 
 struct dr_json_limits {
-    size_t bytes_max;  /* of the text; 0: no limit of its own */
-    size_t nodes_max;  /* values and keys; 0: DR_JSON_NODES_MAX */
+    size_t bytes_max; /* of the text; 0: no limit of its own */
+    size_t nodes_max; /* values and keys; 0: DR_JSON_NODES_MAX */
 };
 
-/* Parses exactly one document. Fails: EINVAL with line, column and reason (never the offending text itself). */
+/* Parses exactly one document. Fails: EINVAL with line, column and reason (never the offending text itself).
+ */
 DR_FALLIBLE dr_json_parse(const char *text, size_t bytes, struct dr_json_limits limits, json_t **out);
 
 /* Reads and parses a file. Fails: ENOENT, EIO, EINVAL; texts name the file. */

@@ -28,7 +28,8 @@ void dr_log_init(enum dr_log_level least, enum dr_log_format format, const char 
     sink.rank = rank;
 }
 
-/* Copies s into a JSON string body; bytes outside printable ASCII become \u00XX so that the line stays valid. */
+/* Copies s into a JSON string body; bytes outside printable ASCII become \u00XX so that the line stays valid.
+ */
 static int escape(char *out, int room, const char *s) {
     int n = 0;
     for (; *s && n + 7 < room; s++) {
@@ -69,8 +70,8 @@ void dr_log(enum dr_log_level level, const char *event, const char *fmt, ...) {
         n += escape(line + n, room - n, words);
         n += snprintf(line + n, sizeof line - (size_t)n, "\"}\n");
     } else {
-        n = snprintf(line, (size_t)room, "%02d:%02d:%02d.%03d %-5s %s", day.tm_hour, day.tm_min, day.tm_sec, ms,
-                     level_names[level], sink.component);
+        n = snprintf(line, (size_t)room, "%02d:%02d:%02d.%03d %-5s %s", day.tm_hour, day.tm_min, day.tm_sec,
+                     ms, level_names[level], sink.component);
         if (sink.rank >= 0) n += snprintf(line + n, (size_t)(room - n), " rank=%d", sink.rank);
         n += snprintf(line + n, (size_t)(room - n), " %s %s", event, words);
         if (n > room) n = room;

@@ -1,7 +1,7 @@
 /* log.h - one event, one line, on stderr.
- * In:   level, module, event and key=value pairs.      Out: text on a terminal, a JSON object a line otherwise.
- * Owns: the sink's settings (the only mutable file-scope state besides options).
- * Why:  people read terminals, collectors read JSON; nothing else in the project prints to stderr. */
+ * In:   level, module, event and key=value pairs.      Out: text on a terminal, a JSON object a line
+ * otherwise. Owns: the sink's settings (the only mutable file-scope state besides options). Why:  people read
+ * terminals, collectors read JSON; nothing else in the project prints to stderr. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,8 @@ enum dr_log_format { DR_LOG_AUTO, DR_LOG_TEXT, DR_LOG_JSON };
 extern "C" {
 #endif
 
-/* Once, at start. component: "gateway", "coordinator", "worker"; borrowed for the process's life. rank < 0: none. */
+/* Once, at start. component: "gateway", "coordinator", "worker"; borrowed for the process's life. rank < 0:
+ * none. */
 void dr_log_init(enum dr_log_level least, enum dr_log_format format, const char *component, int rank);
 
 /* event: a short fixed name ("rank_lost"); fmt gives "key=value key=\"two words\" ..." pairs or a sentence.

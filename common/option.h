@@ -28,7 +28,8 @@ enum dr_command { /* bits of a row's command mask */
 
 enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OPT_STRING, DR_OPT_ENUM };
 
-/* id, name, type, least, most (ENUM and STRING: 0, 0), default as text ("" = unset), commands, word in the help or
+/* clang-format off: one row an option
+ * id, name, type, least, most (ENUM and STRING: 0, 0), default as text ("" = unset), commands, word in the help or
  * the choices "a|b", help. BYTES take K, M, G, T (powers of 1024). */
 #define DR_OPTIONS(X)                                                                                                   \
     X(MODEL, "model", STRING, 0, 0, "", DR_CMD_LAYOUT | DR_CMD_TOKENIZE, "DIR", "folder with config.json and safetensors")           \
@@ -92,6 +93,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(CONFIG, "config", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_INSPECT, "FILE", "read options from a file of `name = value` lines") \
     X(LOG_LEVEL, "log-level", ENUM, 0, 0, "info", DR_CMD_ALL, "debug|info|warn|error", "least level that is logged")    \
     X(LOG_FORMAT, "log-format", ENUM, 0, 0, "auto", DR_CMD_ALL, "auto|text|json", "auto: text on a terminal, else JSON lines")
+/* clang-format on */
 
 #define DR_X_(id, ...) DR_OPTION_##id,
 enum dr_option { DR_OPTIONS(DR_X_) DR_OPTION_COUNT };

@@ -13,8 +13,8 @@
 static void philox(uint32_t ctr[4], uint32_t k0, uint32_t k1) {
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * ctr[0], p1 = (uint64_t)0xCD9E8D57u * ctr[2];
-        uint32_t next[4] = {(uint32_t)(p1 >> 32) ^ ctr[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ ctr[3] ^ k1,
-                            (uint32_t)p0};
+        uint32_t next[4] = {(uint32_t)(p1 >> 32) ^ ctr[1] ^ k0, (uint32_t)p1,
+                            (uint32_t)(p0 >> 32) ^ ctr[3] ^ k1, (uint32_t)p0};
         memcpy(ctr, next, sizeof next);
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
@@ -32,8 +32,8 @@ float dr_rng_uniform(uint64_t key, uint64_t a, uint64_t b) {
     return ((float)bits + 0.5f) * 0x1p-23f;
 }
 
-/* ln x for normal x > 0 in double: x = m 2^e with m in [sqrt(1/2), sqrt 2), ln m = 2 atanh((m-1)/(m+1)) by its
- * series to s^19 (s <= 0.172, so the rest is below 1e-17). Only +, -, *, / : the same bits everywhere. */
+/* ln x for normal x > 0 in double: x = m 2^e with m in [sqrt(1/2), sqrt 2), ln m = 2 atanh((m-1)/(m+1)) by
+ * its series to s^19 (s <= 0.172, so the rest is below 1e-17). Only +, -, *, / : the same bits everywhere. */
 static double log_exact(double x) {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);

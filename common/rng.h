@@ -24,7 +24,8 @@ float dr_rng_gumbel(uint64_t key, uint64_t a, uint64_t b);
 /* Seed of choice i of a request with n > 1. */
 uint64_t dr_rng_derive(uint64_t key, uint64_t i);
 
-/* 8 unpredictable bytes from the system (epoch ids, request ids, seeds that nobody gave). Aborts if it has none. */
+/* 8 unpredictable bytes from the system (epoch ids, request ids, seeds that nobody gave). Aborts if it has
+ * none. */
 uint64_t dr_rng_system(void);
 
 #ifdef __cplusplus

@@ -39,7 +39,8 @@ int dr_run_suites(CU_SuiteInfo *suites, int argc, char **argv) {
     CU_run_all_tests();
     unsigned ran = CU_get_number_of_tests_run(), asserts = CU_get_number_of_asserts();
     unsigned bad = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-    printf("%s: %u suites, %u tests, %u checks, %u failed\n", argv[0], CU_get_number_of_suites_run(), ran, asserts, bad);
+    printf("%s: %u suites, %u tests, %u checks, %u failed\n", argv[0], CU_get_number_of_suites_run(), ran,
+           asserts, bad);
     CU_cleanup_registry();
     return bad == 0 && ran > 0 && asserts > 0 ? 0 : 1;
 }
