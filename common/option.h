@@ -81,6 +81,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(LOGPROBS, "logprobs", INT, 0, 20, "", DR_CMD_GENERATE, "K", "log-probabilities, with K alternatives a token")     \
     X(STOP, "stop", STRING, 0, 0, "", DR_CMD_SAMPLE, "TEXT", "stop before this text")                                  \
     X(IGNORE_EOS, "ignore-eos", BOOL, 0, 0, "false", DR_CMD_GENERATE, "", "end tokens do not stop")                     \
+    X(FACTS, "facts", BOOL, 0, 0, "false", DR_CMD_GENERATE | DR_CMD_CHAT, "", "a line of facts on stderr after the answer (on a terminal: always)") \
     X(JSON, "json", BOOL, 0, 0, "false", DR_CMD_GENERATE | DR_CMD_INSPECT, "", "one JSON object instead of text")       \
     X(TEXT, "text", STRING, 0, 0, "", DR_CMD_SCORE, "FILE", "text to score (-: stdin)")                                 \
     X(IDS, "ids", STRING, 0, 0, "", DR_CMD_SCORE, "5,17,9", "token ids to score")                                       \
@@ -90,6 +91,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(LINK, "link", STRING, 0, 0, "", DR_CMD_COORDINATOR, "PATH", "socket of the gateway (set by the gateway)")         \
     X(LINK_TOKEN, "link-token", STRING, 0, 0, "", DR_CMD_COORDINATOR, "HEX", "secret of the link (environment only)")   \
     X(EPOCH, "epoch", STRING, 0, 0, "", DR_CMD_RANKS, "HEX", "identity of this launch (set by the gateway)")            \
+    X(RUN_DIR, "run-dir", STRING, 0, 0, "/tmp", DR_CMD_RUNS, "DIR", "where the folder of a run is made (default: TMPDIR, else /tmp)") \
     X(CONFIG, "config", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_INSPECT, "FILE", "read options from a file of `name = value` lines") \
     X(LOG_LEVEL, "log-level", ENUM, 0, 0, "info", DR_CMD_ALL, "debug|info|warn|error", "least level that is logged")    \
     X(LOG_FORMAT, "log-format", ENUM, 0, 0, "auto", DR_CMD_ALL, "auto|text|json", "auto: text on a terminal, else JSON lines")

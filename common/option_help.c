@@ -1,0 +1,89 @@
+/* option_help.c - the options of a command, for people.
+ * In:   the table of option.h.      Out: lines on stdout.
+ * Owns: nothing.
+ * Why:  the text must follow from the table, so that no option is without help and no help without option. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/option.h"
+
+enum { LEFT = 27, WIDTH = 80, TEXT_ROOM = 512 };
+
+struct row {
+    const char *name;
+    enum dr_option_type type;
+    double least, most;
+    const char *fallback;
+    unsigned commands;
+    const char *word, *help;
+};
+
+#define DR_X_(id, name_, type_, least_, most_, default_, commands_, word_, help_)                            \
+    {.name = name_,                                                                                          \
+     .type = DR_OPT_##type_,                                                                                 \
+     .least = least_,                                                                                        \
+     .most = most_,                                                                                          \
+     .fallback = default_,                                                                                   \
+     .commands = commands_,                                                                                  \
+     .word = word_,                                                                                          \
+     .help = help_},
+static const struct row rows[] = {DR_OPTIONS(DR_X_)};
+#undef DR_X_
+
+/* Prints text from column LEFT on, broken at spaces; column: where the cursor stands now. */
+static void wrapped(const char *text, int column) {
+    if (column >= LEFT) {
+        putchar('\n');
+        column = 0;
+    }
+    printf("%*s", LEFT - column, "");
+    column = LEFT;
+    while (*text) {
+        const int word = (int)strcspn(text, " ");
+        if (column > LEFT && column + 1 + word > WIDTH) {
+            printf("\n%*s", LEFT, "");
+            column = LEFT;
+        }
+        column += printf("%s%.*s", column > LEFT ? " " : "", word, text);
+        text += word;
+        while (*text == ' ') text++;
+    }
+    putchar('\n');
+}
+
+/* help, choices or range, default: one sentence. */
+static void describe(const struct row *r, char *out, size_t room) {
+    size_t n = (size_t)snprintf(out, room, "%s", r->help);
+    if (r->type == DR_OPT_ENUM) {
+        n += (size_t)snprintf(out + n, room - n, "; one of ");
+        for (const char *p = r->word; *p && n + 2 < room; p++) {
+            if (*p == '|') {
+                out[n++] = ',';
+                out[n++] = ' ';
+            } else {
+                out[n++] = *p;
+            }
+        }
+        out[n] = 0;
+    }
+    if (r->type == DR_OPT_INT && r->most > 1e15)
+        n += (size_t)snprintf(out + n, room - n, "; %.0f or more", r->least);
+    else if (r->type == DR_OPT_INT || r->type == DR_OPT_FLOAT)
+        n += (size_t)snprintf(out + n, room - n, "; %.10g to %.10g", r->least, r->most);
+    if (r->fallback[0] && !(r->type == DR_OPT_BOOL && !strcmp(r->fallback, "false")) &&
+        !strstr(r->help, "default:"))
+        snprintf(out + n, room - n, " [%s]", r->fallback);
+}
+
+void dr_options_help(enum dr_command command) {
+    static const char *const place[] = {[DR_OPT_BOOL] = "",   [DR_OPT_INT] = " ",    [DR_OPT_FLOAT] = " ",
+                                        [DR_OPT_BYTES] = " ", [DR_OPT_STRING] = " ", [DR_OPT_ENUM] = " WORD"};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct row *r = &rows[i];
+        if (!(r->commands & command)) continue;
+        char text[TEXT_ROOM];
+        describe(r, text, sizeof text);
+        int column = printf("  --%s%s%s ", r->name, place[r->type], r->type == DR_OPT_ENUM ? "" : r->word);
+        wrapped(text, column);
+    }
+}
