@@ -13,6 +13,7 @@ enum { /* where the cursor stands: the call that may come next */
        AT_START,
        AT_START_GATHER,
        AT_LAYER,
+       AT_QUERY,
        AT_PARTIAL,
        AT_PREFILL,
        AT_ATTN_OUT,
@@ -187,23 +188,24 @@ static bool end(struct dr_schedule *s, struct dr_call *out) {
 /* One layer: the exchange around absorbed attention, the pieces of expanded attention, two sums. */
 static bool layer(struct dr_schedule *s, struct dr_call *out) {
     bool cut = s->l->c > 1, stage = s->l->tp > 1;
-    uint64_t heads = (uint64_t)s->n_absorbed * (uint64_t)s->group_heads * 4;
+    int32_t batch_index = s->absorbed_done / DR_ABSORBED_BATCH;
+    int32_t rows = dr_min_i32(s->n_absorbed - s->absorbed_done, DR_ABSORBED_BATCH);
+    uint64_t heads = (uint64_t)rows * (uint64_t)s->group_heads * 4;
     uint64_t sum = activation_bytes(s) * (uint64_t)s->l->tp;
     switch (s->state) {
     case AT_LAYER:
-        s->segment = s->piece = s->n_piece = 0;
-        if (s->layer == s->layer_end) {
-            s->state = AT_END;
-            return false;
-        }
-        s->state = AT_PARTIAL;
-        return cut && s->n_absorbed > 0 &&
-               say(out, DR_CALL_ALLGATHER, DR_GROUP_CACHE, DR_WHAT_QUERY, s->layer, 0,
+        s->segment = s->piece = s->n_piece = s->absorbed_done = 0;
+        s->state = s->layer == s->layer_end ? AT_END : AT_QUERY;
+        return false;
+    case AT_QUERY:
+        s->state = rows > 0 && cut ? AT_PARTIAL : AT_PREFILL;
+        return rows > 0 && cut &&
+               say(out, DR_CALL_ALLGATHER, DR_GROUP_CACHE, DR_WHAT_QUERY, s->layer, batch_index,
                    heads * (uint64_t)dr_config_row_dim(s->c));
     case AT_PARTIAL:
-        s->state = AT_PREFILL;
-        return cut && s->n_absorbed > 0 &&
-               say(out, DR_CALL_ALLTOALL, DR_GROUP_CACHE, DR_WHAT_PARTIAL, s->layer, 0,
+        s->state = AT_QUERY;
+        s->absorbed_done += rows;
+        return say(out, DR_CALL_ALLTOALL, DR_GROUP_CACHE, DR_WHAT_PARTIAL, s->layer, batch_index,
                    heads * (uint64_t)(s->c->kv_lora + 1) * (uint64_t)s->l->c);
     case AT_PREFILL:
         if (cut && prefill(s, out)) return true;

@@ -21,10 +21,11 @@ enum dr_call_group { DR_GROUP_STAGE, DR_GROUP_CACHE, DR_GROUP_PIPE, DR_GROUP_COU
 
 #define DR_WHATS(X)                                                                                          \
     X(EMBED, "embed")                                                                                        \
-    X(QUERY, "query") X(PARTIAL, "partial") X(PREFILL, "prefill") X(ATTN_OUT, "attn_out")                    \
-        X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary") X(BOUNDARY_GATHER, "boundary_gather")                  \
-            X(SAMPLE_MAX, "sample_max") X(SAMPLE_MASS, "sample_mass") X(SAMPLE_BINS, "sample_bins")          \
-                X(SAMPLE_PICK, "sample_pick") X(SAMPLE_TOP, "sample_top")
+    X(QUERY, "query")                                                                                        \
+    X(PARTIAL, "partial")                                                                                    \
+    X(PREFILL, "prefill") X(ATTN_OUT, "attn_out") X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary")              \
+        X(BOUNDARY_GATHER, "boundary_gather") X(SAMPLE_MAX, "sample_max") X(SAMPLE_MASS, "sample_mass")      \
+            X(SAMPLE_BINS, "sample_bins") X(SAMPLE_PICK, "sample_pick") X(SAMPLE_TOP, "sample_top")
 #define DR_X_(name, text) DR_WHAT_##name,
 enum dr_call_what { DR_WHATS(DR_X_) DR_WHAT_COUNT };
 #undef DR_X_
@@ -77,7 +78,7 @@ struct dr_schedule {
     const struct dr_layout *l;
     const struct dr_step_shape *shape; /* borrowed */
     int32_t stage, group_heads, state, layer, layer_end;
-    int32_t n_absorbed;
+    int32_t n_absorbed, absorbed_done;
     int32_t segment, piece, n_piece;     /* prefill: next piece of a segment, pieces of the layer so far */
     int32_t out_segment, out_row, batch; /* output rows before the next batch */
     int32_t n_sampled, n_logprob, n_top_k, n_top_p, round; /* of the batch */

@@ -1,0 +1,133 @@
+/* workspace.c - see workspace.h.
+ * In:   config, layout, rank.      Out: the map of the step's block.
+ * Owns: nothing.
+ * Why:  one table gives names, sizes and places. */
+
+#include "model/workspace.h"
+
+#include <assert.h>
+
+#include "common/size.h"
+#include "model/footprint.h"
+#include "model/schedule.h"
+
+struct counts {
+    size_t rows, slots, slot_pages, bias, top, result_bytes;
+    size_t dim, q_lora, lat, rope, nope, v, qk, row, row_bytes, heads, group_heads;
+    size_t c, cut, tp, absorbed, keys, boundary;
+    size_t mlp, experts, active, moe_scratch;
+    size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1, else 0 */
+};
+
+static bool has_layer(const struct dr_config *c, const struct dr_shard *s, bool moe) {
+    for (int32_t i = s->layers.begin; i < s->layers.end; i++)
+        if (dr_config_is_moe(c, i) == moe) return true;
+    return s->mtp && dr_config_is_moe(c, c->n_layer) == moe;
+}
+
+size_t dr_workspace_moe_scratch(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+    struct dr_shard s = dr_layout_shard(c, l, rank);
+    if (!has_layer(c, &s, true)) return 0;
+    size_t rows = (size_t)l->step_tokens;
+    size_t width = (size_t)dr_max_i32(dr_range_len(s.expert_cols), dr_range_len(s.shared_cols));
+    size_t lists = (rows * (size_t)c->n_active + (size_t)dr_range_len(s.experts) + 1) * 16;
+    return dr_size_align(rows * (2 * (size_t)c->dim + 2 * width) * 4 + lists + 4096, 64);
+}
+
+static size_t boundary_floats(const struct dr_config *c, const struct dr_layout *l) {
+    if (l->pp == 1) return 0;
+    size_t elements = (size_t)l->step_tokens * (size_t)c->dim;
+    return DR_BOUNDARY_HEADER / 4 + elements / (size_t)l->tp + 1;
+}
+
+static struct counts count(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+    struct dr_shard s = dr_layout_shard(c, l, rank);
+    bool dense = has_layer(c, &s, false), moe = has_layer(c, &s, true);
+    int32_t out = dr_min_i32(l->step_tokens, DR_OUT_BATCH);
+    return (struct counts){
+        .rows = (size_t)l->step_tokens,
+        .slots = (size_t)l->seqs_max,
+        .slot_pages = (size_t)dr_ceil_div(l->context, l->page_tokens),
+        .bias = DR_WORK_BIAS_MAX,
+        .top = DR_WORK_TOP_MAX,
+        .result_bytes = DR_WORK_RESULT_BYTES,
+        .dim = (size_t)c->dim,
+        .q_lora = (size_t)c->q_lora,
+        .lat = (size_t)c->kv_lora,
+        .rope = (size_t)c->rope_dim,
+        .nope = (size_t)c->nope_dim,
+        .v = (size_t)c->v_dim,
+        .qk = (size_t)dr_config_qk_dim(c),
+        .row = (size_t)dr_config_row_dim(c),
+        .row_bytes = dr_footprint_row_bytes(c, l->cache_type),
+        .heads = (size_t)dr_range_len(s.heads),
+        .group_heads = (size_t)dr_range_len(s.group_heads),
+        .c = (size_t)l->c,
+        .cut = l->c > 1,
+        .tp = (size_t)l->tp,
+        .absorbed = (size_t)dr_min_i32(l->step_tokens, DR_ABSORBED_BATCH),
+        .keys = (size_t)DR_PIECE_PAGES * (size_t)l->page_tokens,
+        .boundary = boundary_floats(c, l),
+        .mlp = dense ? (size_t)dr_range_len(s.mlp_cols) : 0,
+        .experts = moe ? (size_t)c->n_expert : 0,
+        .active = moe ? (size_t)c->n_active : 0,
+        .moe_scratch = dr_workspace_moe_scratch(c, l, rank),
+        .last = s.last,
+        .out = (size_t)out,
+        .vocab = (size_t)dr_range_len(s.vocab),
+        .sample_bytes = DR_SAMPLE_BINS_BYTES,
+    };
+}
+
+void dr_workspace_map(const struct dr_config *c, const struct dr_layout *l, int32_t rank,
+                      struct dr_work_map *out) {
+    /* phase after which each phase starts */
+    static const enum dr_work_phase after[DR_WORK_PHASE_COUNT] = {
+        [DR_WORK_STATE] = DR_WORK_STATE,   [DR_WORK_STEP] = DR_WORK_STATE,    [DR_WORK_ATTN] = DR_WORK_STEP,
+        [DR_WORK_ABSORBED] = DR_WORK_ATTN, [DR_WORK_EXPANDED] = DR_WORK_ATTN, [DR_WORK_FFN] = DR_WORK_STEP,
+        [DR_WORK_OUT] = DR_WORK_STEP,
+    };
+#define DR_X_(name, phase, elements, bytes) DR_WORK_##phase,
+    static const enum dr_work_phase phase_of[DR_BUF_COUNT] = {DR_WORK_BUFFERS(DR_X_)};
+#undef DR_X_
+    const struct counts counted = count(c, l, rank), *n = &counted;
+#define DR_X_(name, phase, elements, bytes) (elements) * (size_t)(bytes),
+    const size_t size[DR_BUF_COUNT] = {DR_WORK_BUFFERS(DR_X_)};
+#undef DR_X_
+    static_assert(DR_SAMPLE_BINS_BYTES >= DR_SAMPLE_TOP_BYTES * DR_WORK_TOP_MAX,
+                  "SAMPLE_IN holds every call's rows");
+    size_t end[DR_WORK_PHASE_COUNT] = {0};
+    *out = (struct dr_work_map){0};
+    for (int phase = 0; phase < DR_WORK_PHASE_COUNT; phase++) {
+        size_t at = end[after[phase]];
+        for (int i = 0; i < DR_BUF_COUNT; i++) {
+            if ((int)phase_of[i] != phase) continue;
+            out->offset[i] = at;
+            out->size[i] = size[i];
+            at += dr_size_align(size[i], 64);
+        }
+        end[phase] = at;
+        if (at > out->bytes) out->bytes = at;
+    }
+}
+
+size_t dr_workspace_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+    struct dr_work_map map;
+    dr_workspace_map(c, l, rank, &map);
+    return map.bytes;
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+size_t dr_workspace_collective_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+    struct dr_work_map map;
+    dr_workspace_map(c, l, rank, &map);
+    size_t most = larger(map.size[DR_BUF_HIDDEN], map.size[DR_BUF_BOUNDARY]);
+    most = larger(most, larger(map.size[DR_BUF_U], map.size[DR_BUF_PART_IN]));
+    most = larger(most, larger(map.size[DR_BUF_PART], map.size[DR_BUF_GATHERED]));
+    most = larger(most, map.size[DR_BUF_SAMPLE_ALL]);
+    /* a sum is cut into n parts, each rounded up to whole lines */
+    return dr_size_align(most + (size_t)l->tp * 64, 64);
+}
