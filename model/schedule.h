@@ -23,7 +23,8 @@ enum dr_call_group { DR_GROUP_STAGE, DR_GROUP_CACHE, DR_GROUP_PIPE, DR_GROUP_COU
     X(EMBED, "embed")                                                                                        \
     X(QUERY, "query")                                                                                        \
     X(PARTIAL, "partial")                                                                                    \
-    X(PREFILL, "prefill") X(ATTN_OUT, "attn_out") X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary")              \
+    X(PREFILL, "prefill")                                                                                    \
+    X(ATTN_OUT, "attn_out") X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary")                                    \
         X(BOUNDARY_GATHER, "boundary_gather") X(SAMPLE_MAX, "sample_max") X(SAMPLE_MASS, "sample_mass")      \
             X(SAMPLE_BINS, "sample_bins") X(SAMPLE_PICK, "sample_pick") X(SAMPLE_TOP, "sample_top")
 #define DR_X_(name, text) DR_WHAT_##name,
@@ -31,7 +32,8 @@ enum dr_call_what { DR_WHATS(DR_X_) DR_WHAT_COUNT };
 #undef DR_X_
 
 enum {
-    DR_OUT_BATCH = 64, /* output rows that pass norm, head and sampler together: bounds their memory */
+    DR_OUT_BATCH = 64,       /* output rows that pass norm, head and sampler together: bounds their memory */
+    DR_ABSORBED_BATCH = 128, /* rows whose queries and partial results are exchanged together */
     DR_PIECE_PAGES =
         4, /* pages of keys that the expanded form handles at once: split of fixed position and size */
     DR_BOUNDARY_HEADER = 32, /* bytes in front of the rows at a stage boundary (worker/layers/boundary.h) */
