@@ -6,6 +6,8 @@
  * On CPU a stream is a thread team and every call on it has finished when it returns; events are no-ops. */
 #pragma once
 
+#include <string.h>
+
 #include "common/status.h"
 #include "kernels/team.h"
 
@@ -36,4 +38,12 @@ static inline dr_status dr_event_wait(struct dr_event *e, struct dr_stream *s) {
     (void)e;
     (void)s;
     return dr_ok();
+}
+
+/* Copies n_row pieces of `bytes`; a stride counts bytes between pieces. In order on the stream. */
+static inline void dr_copy_rows(void *to, size_t to_stride, const void *from, size_t from_stride, size_t bytes, size_t n_row,
+                                struct dr_stream *s) {
+    (void)s;
+    for (size_t i = 0; i < n_row; i++)
+        memcpy((uint8_t *)to + i * to_stride, (const uint8_t *)from + i * from_stride, bytes);
 }

@@ -31,7 +31,6 @@ enum dr_work_phase {
     X(BIAS, STATE, n->last * n->slots * n->bias, 4)                                                          \
     X(RESULT, STATE, n->last * n->rows, n->result_bytes)                                                     \
     X(RESULT_TOP, STATE, n->last * n->rows * n->top, 8)                                                      \
-    X(TARGET, STATE, n->last * n->rows, 4)                                                                   \
     /* rows of the step */                                                                                   \
     X(IDS, STEP, n->rows, 4)                                                                                 \
     X(POS, STEP, n->rows, 4)                                                                                 \
