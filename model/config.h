@@ -87,6 +87,9 @@ static inline int32_t dr_config_shared_dim(const struct dr_config *c) {
     return c->n_shared * c->expert_dim;
 }
 
+/* Over every number above that changes arithmetic or shapes: equal on all ranks. Not over the sampling defaults. */
+uint64_t dr_config_hash(const struct dr_config *c);
+
 /* Angle per position of pair i, w[rope_dim / 2] f64 (YaRN: arXiv 2309.00071, blended frequencies; applied at every position). */
 void dr_config_rope_freq(const struct dr_config *c, double *w);
 
