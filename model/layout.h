@@ -2,14 +2,21 @@
  * In:   model numbers and the wish (stages, ranks a stage, cache width, expert cut).
  * Out:  for each rank: layers, heads, columns, experts, vocabulary rows, cache rows.
  * Owns: nothing; the struct holds no pointers.
- * Why:  the coordinator computes it once, every worker computes it again and compares the hash; nothing has to divide evenly.
+ * Why:  the coordinator computes it once, every worker computes it again and compares the hash; nothing has
+ * to divide evenly.
  *
- * Every tensor is cut (each row or column has exactly one owner in its stage) or replicated (on all T ranks); no third kind. */
+ * Every tensor is cut (each row or column has exactly one owner in its stage) or replicated (on all T ranks);
+ * no third kind. */
 #pragma once
 
 #include "model/config.h"
 
 enum { DR_TP_MAX = 64, DR_PP_MAX = 64, DR_RANKS_MAX = 1024, DR_PAGE_TOKENS = 64 };
+enum {
+    DR_LAYOUT_SEQS_MAX = 1024,
+    DR_LAYOUT_STEP_MAX = 8192,
+    DR_PAGES_MAX = 1 << 30
+}; /* proto/limits.h has the same two */
 
 enum dr_expert_cut { DR_EXPERTS_COLUMNS, DR_EXPERTS_WHOLE };
 enum dr_exchange { DR_EXCHANGE_LATENT, DR_EXCHANGE_VALUE };
@@ -17,16 +24,16 @@ enum dr_cache_type { DR_CACHE_F32, DR_CACHE_BF16, DR_CACHE_FP8 };
 
 struct dr_layout_wish {
     int32_t tp, pp;
-    int32_t cache_width;            /* 0: tp */
+    int32_t cache_width; /* 0: tp */
     enum dr_expert_cut experts;
     enum dr_exchange exchange;
     enum dr_cache_type cache_type;
-    bool mtp;                       /* load the MTP layer (drafts) */
-    int32_t context;                /* 0: n_position of the config */
-    int32_t seqs_max;               /* slots */
-    int32_t step_tokens;            /* rows of one step, at most */
-    int32_t pages;                  /* cache pages; 0: as many as seqs_max x context needs, bounded by `cache_bytes` */
-    size_t cache_bytes;             /* a rank's cache at most; 0: no bound */
+    bool mtp;            /* load the MTP layer (drafts) */
+    int32_t context;     /* 0: n_position of the config */
+    int32_t seqs_max;    /* slots */
+    int32_t step_tokens; /* rows of one step, at most */
+    int32_t pages;       /* cache pages; 0: as many as seqs_max x context needs, bounded by `cache_bytes` */
+    size_t cache_bytes;  /* a rank's cache at most; 0: no bound */
 };
 
 struct dr_range { /* [begin, end) */
@@ -38,40 +45,43 @@ static inline int32_t dr_range_len(struct dr_range r) {
 }
 
 struct dr_layout {
-    int32_t tp, pp, c;              /* ranks a stage, stages, cache width (divides tp) */
-    int32_t n_rank;                 /* tp * pp; worker rank w = stage * tp + t, MPI rank = w + 1 */
+    int32_t tp, pp, c; /* ranks a stage, stages, cache width (divides tp) */
+    int32_t n_rank;    /* tp * pp; worker rank w = stage * tp + t, MPI rank = w + 1 */
     enum dr_expert_cut experts;
     enum dr_exchange exchange;
     enum dr_cache_type cache_type;
     bool mtp;
-    int32_t page_tokens;            /* 64 rounded up to a multiple of c */
-    int32_t page_rows;              /* page_tokens / c: rows of a page on each rank */
+    int32_t page_tokens; /* 64 rounded up to a multiple of c */
+    int32_t page_rows;   /* page_tokens / c: rows of a page on each rank */
     int32_t context, seqs_max, step_tokens, n_page;
     int32_t layer_begin[DR_PP_MAX + 1]; /* stage s owns main layers [layer_begin[s], layer_begin[s+1]) */
 };
 
 /* What rank (stage, t) holds. */
 struct dr_shard {
-    int32_t rank, stage, t;         /* rank = stage * tp + t */
-    int32_t member, group;          /* cache group t / c and member t % c: position p is on member p % c */
-    struct dr_range layers;         /* main layers */
-    bool first, last, mtp;          /* holds the embedding; holds norm and head; holds the MTP layer (last stage only) */
+    int32_t rank, stage, t; /* rank = stage * tp + t */
+    int32_t member, group;  /* cache group t / c and member t % c: position p is on member p % c */
+    struct dr_range layers; /* main layers */
+    bool first, last,
+        mtp; /* holds the embedding; holds norm and head; holds the MTP layer (last stage only) */
     struct dr_range heads;
-    struct dr_range group_heads;    /* union of the heads of the cache group's members */
-    struct dr_range mlp_cols;       /* of mlp_dim */
-    struct dr_range expert_cols;    /* of expert_dim: all of it under DR_EXPERTS_WHOLE */
-    struct dr_range experts;        /* all of them under DR_EXPERTS_COLUMNS */
-    struct dr_range shared_cols;    /* of n_shared * expert_dim */
-    struct dr_range vocab;          /* rows of embedding (first stage) and head (last stage) */
+    struct dr_range group_heads; /* union of the heads of the cache group's members */
+    struct dr_range mlp_cols;    /* of mlp_dim */
+    struct dr_range expert_cols; /* of expert_dim: all of it under DR_EXPERTS_WHOLE */
+    struct dr_range experts;     /* all of them under DR_EXPERTS_COLUMNS */
+    struct dr_range shared_cols; /* of n_shared * expert_dim */
+    struct dr_range vocab;       /* rows of embedding (first stage) and head (last stage) */
 };
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Fails: EMODEL naming the number that does not fit (tp > heads, pp > layers, c does not divide tp, an empty cut, an MTP
- * layer that the model lacks, context beyond the model, pages fewer than one sequence needs ...). Pure. */
-DR_FALLIBLE dr_layout_make(const struct dr_config *c, const struct dr_layout_wish *wish, struct dr_layout *out);
+/* Fails: EMODEL naming the number that does not fit (tp > heads, pp > layers, c does not divide tp, an empty
+ * cut, an MTP layer that the model lacks, context beyond the model, pages fewer than one sequence needs ...).
+ * Pure. */
+DR_FALLIBLE dr_layout_make(const struct dr_config *c, const struct dr_layout_wish *wish,
+                           struct dr_layout *out);
 
 /* 0 <= rank < n_rank. Pure, total. */
 struct dr_shard dr_layout_shard(const struct dr_config *c, const struct dr_layout *l, int32_t rank);
