@@ -10,7 +10,10 @@
 
 struct dr_channel;
 
-enum { DR_ANY_PEER = -1 };
+enum {
+    DR_ANY_PEER = -1,
+    DR_CHANNEL_UNSENT_MAX = 64, /* frames to one peer that it has not taken */
+};
 
 /* What a loop channel may do to frames, for fault tests. Zero: nothing. */
 struct dr_channel_fault {
@@ -32,8 +35,9 @@ struct dr_channel {             /* first member of each implementation's struct 
     uint64_t idle_ns;           /* since when recv has had nothing; implementations sleep longer the longer it lasts */
 };
 
-/* Copies the frame and sends it; never waits for the receiver. frame: header and body, at most DR_MPI_FRAME_MAX + header.
- * Fails: EPEER when the peer is known to be gone or 64 frames to it are unsent; EFULL for a frame too long. Any thread. */
+/* Copies the frame and sends it. frame: header and body, at most DR_MPI_FRAME_MAX + header. The coordinator never waits for a receiver; a
+ * worker whose 64 frames are unsent (a burst of LOGITS) waits up to 5 s for the coordinator to take one.
+ * Fails: EPEER when the peer is known to be gone or 64 frames to it stay unsent; EFULL for a frame too long. Any thread. */
 static inline dr_status dr_channel_send(struct dr_channel *ch, int32_t to, const uint8_t *frame, size_t bytes) {
     return ch->ops->send(ch, to, frame, bytes);
 }
@@ -55,7 +59,8 @@ extern "C" {
 #endif
 
 /* In-process: n_end ends that share memory; each is used by one thread. out: array of n_end, each destroyed by its user; the
- * last one frees what they share. Faults may be set at any time through any end. */
+ * last one frees what they share. Faults may be set at any time through any end; a later one replaces an earlier one of the same pair, one that
+ * is all zero ends it. Frames already under way arrive before a cut or a destroyed end is reported. */
 DR_FALLIBLE dr_channel_loop_create(int32_t n_end, struct dr_channel **out);
 void dr_channel_loop_fault(struct dr_channel *any, const struct dr_channel_fault *fault);
 

@@ -24,7 +24,9 @@ extern "C" {
 /* Reads a header (DR_FRAME_HEADER bytes). Fails: EPROTO on magic, version, type, zero field, or more than body_max bytes. */
 DR_FALLIBLE dr_frame_read(const uint8_t *header, uint32_t body_max, struct dr_frame *out);
 
-/* Each dr_encode_x writes header and body into out (room bytes) and sets *bytes. Fails: EFULL when it does not fit; nothing was sent then.
+/* Each dr_encode_x writes header and body into out (room bytes) and sets *bytes. Fails: EFULL when it (or its scratch) does not fit, EPROTO
+ * when the message breaks a limit that the receiver checks; *bytes is untouched then. scratch: about the size of the frame; it is
+ * rewound before the call returns. epoch: the header's; messages with an own epoch carry that one too.
  * Each dr_decode_x takes the body, unpacks into the arena and checks every count, id range that needs no model, float and enum.
  * Fails: EPROTO with message, field, found, limit. The arena may hold leftovers then: rewind it. Neither allocates from the system. */
 #define DR_CODEC(X)                                                                                                     \
@@ -41,6 +43,9 @@ DR_CODEC(DR_X_)
 /* Messages that carry at most one number: CANCEL and ACCEPTED (request), DRAIN, RESET_PREFIX, ALIVE, STOP (0). */
 DR_FALLIBLE dr_encode_word(enum dr_msg type, uint64_t epoch, uint64_t value, uint8_t *out, size_t room, size_t *bytes);
 DR_FALLIBLE dr_decode_word(const uint8_t *body, size_t bytes, uint64_t *value);
+
+/* Changes the type of an encoded frame: dr_encode_fault_note writes FAULT, the gateway expects the same body as CLUSTER_FAULT. */
+void dr_frame_retype(uint8_t *frame, enum dr_msg type);
 
 const char *dr_msg_name(uint16_t type); /* "STEP_PLAN"; "?" for an unknown number */
 
