@@ -11,8 +11,10 @@ struct dr_layout_wish dr_wish_of(const struct dr_options *o, const struct dr_con
         .tp = (int32_t)dr_option_int(o, DR_OPTION_TP),
         .pp = (int32_t)dr_option_int(o, DR_OPTION_PP),
         .cache_width = (int32_t)dr_option_int(o, DR_OPTION_CACHE_WIDTH),
-        .experts = !strcmp(dr_option_text(o, DR_OPTION_EXPERTS), "whole") ? DR_EXPERTS_WHOLE : DR_EXPERTS_COLUMNS,
-        .exchange = !strcmp(dr_option_text(o, DR_OPTION_EXCHANGE), "value") ? DR_EXCHANGE_VALUE : DR_EXCHANGE_LATENT,
+        .experts =
+            !strcmp(dr_option_text(o, DR_OPTION_EXPERTS), "whole") ? DR_EXPERTS_WHOLE : DR_EXPERTS_COLUMNS,
+        .exchange =
+            !strcmp(dr_option_text(o, DR_OPTION_EXCHANGE), "value") ? DR_EXCHANGE_VALUE : DR_EXCHANGE_LATENT,
         .cache_type = (enum dr_cache_type)dr_option_int(o, DR_OPTION_CACHE_TYPE),
         .mtp = !strcmp(dr_option_text(o, DR_OPTION_DRAFTS), "auto") && c->n_mtp > 0,
         .context = (int32_t)dr_option_int(o, DR_OPTION_CONTEXT),

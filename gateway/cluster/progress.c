@@ -1,0 +1,54 @@
+/* progress.c - see progress.h.
+ * In:   bytes done and to do.      Out: text on stderr.
+ * Owns: nothing.
+ * Why:  see progress.h. */
+#include "gateway/cluster/progress.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+enum { BAR_CELLS = 30 };
+static const uint64_t bar_every_ns = 100000000u,
+                      line_every_ns =
+                          1000000000u; /* a load shorter than a second stays silent off a terminal */
+
+void dr_progress_begin(struct dr_progress_bar *p, bool plain) {
+    *p = (struct dr_progress_bar){.terminal = isatty(2), .plain = plain, .begin_ns = dr_clock_ns()};
+    p->last_ns = p->begin_ns;
+}
+
+void dr_progress_take(struct dr_progress_bar *p, const struct dr_progress *news) {
+    if (news->rank < 0 || news->rank >= DR_RANKS_MAX) return;
+    p->done[news->rank] = news->done_bytes;
+    p->total[news->rank] = news->total_bytes;
+    const uint64_t now = dr_clock_ns();
+    if (now - p->last_ns < (p->terminal ? bar_every_ns : line_every_ns)) return;
+    p->last_ns = now;
+    double done = 0, total = 0;
+    for (int32_t i = 0; i < DR_RANKS_MAX; i++) {
+        done += (double)p->done[i];
+        total += (double)p->total[i];
+    }
+    if (total <= 0) return;
+    const double part = done < total ? done / total : 1, gib = 1 << 30;
+    if (p->terminal) {
+        char bar[BAR_CELLS + 1];
+        for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < (int)(part * BAR_CELLS) ? '#' : '.';
+        bar[BAR_CELLS] = 0;
+        fprintf(stderr, "\rloading weights [%s] %3.0f %% of %.2f GiB ", bar, 100 * part, total / gib);
+        fflush(stderr);
+        p->drawn = true;
+    } else if (p->plain) {
+        fprintf(stderr, "loading weights: %.0f %% of %.2f GiB\n", 100 * part, total / gib);
+    } else {
+        dr_log(DR_LOG_INFO, "loading", "percent=%.0f total_bytes=%.0f", 100 * part, total);
+    }
+}
+
+void dr_progress_end(struct dr_progress_bar *p) {
+    if (p->drawn) fprintf(stderr, "\r%*s\r", BAR_CELLS + 44, "");
+    p->drawn = false;
+}
