@@ -43,7 +43,8 @@ dr_status dr_json_parse(const char *text, size_t bytes, struct dr_json_limits li
         return dr_fail(DR_EINVAL, "JSON of %zu bytes: at most %zu are read", bytes, limits.bytes_max);
     DR_TRY(scan(text, bytes, limits.nodes_max ? limits.nodes_max : DR_JSON_NODES_MAX));
     json_error_t error;
-    json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | (limits.nul_allowed ? JSON_ALLOW_NUL : 0);
+    json_t *value = json_loadb(text, bytes, flags, &error);
     if (!value) {
         char *near =
             strstr(error.text, " near '"); /* Jansson quotes the input; ours may be secret or hostile */

@@ -13,6 +13,7 @@ enum { DR_JSON_DEPTH_MAX = 64, DR_JSON_NODES_MAX = 100000 };
 struct dr_json_limits {
     size_t bytes_max; /* of the text; 0: no limit of its own */
     size_t nodes_max; /* values and keys; 0: DR_JSON_NODES_MAX */
+    bool nul_allowed; /* strings may hold U+0000: only for callers that use json_string_length */
 };
 
 /* Parses exactly one document. Fails: EINVAL with line, column and reason (never the offending text itself).
