@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,13 @@ static void set_reason(struct dr_engine *e, enum dr_code code, const char *text)
     pthread_mutex_unlock(&e->lock);
 }
 
+static bool is_draining(struct dr_engine *e) {
+    pthread_mutex_lock(&e->lock);
+    const bool draining = e->draining;
+    pthread_mutex_unlock(&e->lock);
+    return draining;
+}
+
 static void close_link(struct dr_engine *e) {
     pthread_mutex_lock(&e->lock);
     struct dr_link *link = e->link;
@@ -74,26 +82,33 @@ static uint64_t backoff(const struct dr_engine *e) {
     return wait < e->setup.times.backoff_most ? wait : e->setup.times.backoff_most;
 }
 
+/* Which failures a caller is told as they are: those of a first start, and a refused model; the rest is a
+ * lost cluster. */
+static enum dr_code told(const struct dr_engine *e, enum dr_code code) {
+    if (code == DR_EMODEL) return code;
+    if (e->was_ready) return DR_EPEER;
+    return code == DR_ENOENT || code == DR_EIO || code == DR_EUSAGE || code == DR_EFULL ? code : DR_EPEER;
+}
+
 /* The epoch is over: open requests end now, the job is asked to end, the rest follows in STOPPING. */
 static void lose(struct dr_engine *e, enum dr_code code, const char *text) {
     if (e->has_fault) {
         code = (enum dr_code)e->fault.code;
         text = e->fault.text;
     }
-    if (code != DR_EMODEL && code != DR_ENOENT)
-        code = DR_EPEER; /* for callers it is a lost cluster, whatever broke it */
+    code = told(e, code);
     dr_progress_end(&e->bar);
     close_link(e);
     set_reason(e, code, text);
     const bool latched = count_failure(e);
-    e->verdict = !e->was_ready || code != DR_EPEER || latched || e->draining;
+    e->verdict = !e->was_ready || code != DR_EPEER || latched || is_draining(e);
     dr_log(DR_LOG_ERROR, "epoch_lost", "epoch=%016" PRIx64 " failures=%d final=%d reason=\"%s\"",
            e->facts.epoch, e->n_failed, e->verdict, text);
     if (!e->verdict) set_state(e, DR_ENGINE_RELAUNCHING);
     dr_request_end_all(e, DR_FINISH_LOST, true);
     set_phase(e, DR_PHASE_STOPPING);
     /* A first start that fails ends by itself, and its exit status says why: give it the time. */
-    e->next_ns = e->was_ready || e->has_fault ? 0 : e->phase_ns + e->setup.times.settle;
+    e->next_ns = e->was_ready || e->has_fault || !e->job.pid ? 0 : e->phase_ns + e->setup.times.settle;
 }
 
 __attribute__((format(printf, 3, 4))) static void lose_because(struct dr_engine *e, enum dr_code code,
@@ -127,8 +142,10 @@ static void bury_ranks(struct dr_engine *e) {
  * failed. */
 static enum dr_code status_code(int status) {
     if (!WIFEXITED(status)) return DR_EPEER;
-    if (WEXITSTATUS(status) == dr_code_exit(DR_EMODEL)) return DR_EMODEL;
-    return WEXITSTATUS(status) == dr_code_exit(DR_ENOENT) ? DR_ENOENT : DR_EPEER;
+    static const enum dr_code codes[] = {DR_EMODEL, DR_ENOENT, DR_EIO, DR_EUSAGE};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (WEXITSTATUS(status) == dr_code_exit(codes[i])) return codes[i];
+    return DR_EPEER;
 }
 
 static void down(struct dr_engine *e) {
@@ -342,7 +359,7 @@ static void on_deadline(struct dr_engine *e) {
     else if (e->phase == DR_PHASE_READY)
         lose_because(e, DR_EPEER, "the coordinator has been silent for %.1f s",
                      (double)(now - e->alive_ns) / 1e9);
-    else if (e->phase == DR_PHASE_PAUSE && e->draining) {
+    else if (e->phase == DR_PHASE_PAUSE && is_draining(e)) {
         e->verdict = true;
         down(e);
     } else if (e->phase == DR_PHASE_PAUSE)
