@@ -106,6 +106,8 @@ struct dr_cache_unpack {
     int32_t c, first_pos, n;
 };
 
+enum { DR_SPLIT_ROWS_MAX = 256 };
+
 /* Absorbed attention of query rows over this rank's rows (MQA: key = row, value = its latent part).
  * Row t sees the local rows [0, n_visible[t]) of its sequence. Local rows are cut into splits of split_rows (fixed by the layout), each
  * computed from zero; splits merge by log-sum-exp in ascending order. No visible row: o = 0, lse = -inf. */
@@ -116,8 +118,10 @@ struct dr_attn_absorbed {
     struct dr_cache_view cache;
     const uint32_t *const *table; /* [n_tok] page table of the row's sequence */
     const int32_t *n_visible;     /* [n_tok] */
-    int32_t n_tok, n_head, split_rows;
+    int32_t n_tok, n_head, split_rows; /* split_rows 1 .. DR_SPLIT_ROWS_MAX */
     float scale;
+    void *scratch;          /* 64-byte aligned, or NULL. With room for the parts of two or more splits, few rows of a long sequence */
+    size_t scratch_bytes;   /* are divided among the threads by splits too. The bits are the same with and without. */
 };
 
 /* Expanded attention over one piece of keys at positions [first_key, first_key + n_key), merged into the running (o, lse).
@@ -296,6 +300,9 @@ extern "C" {
 
 /* The oracle table. Fails: EDEVICE when the processor lacks AVX2 and FMA (text says so). */
 DR_FALLIBLE dr_ops_cpu(const struct dr_ops **out);
+
+/* Scratch of dr_attn_absorbed that holds the parts of n_split splits of every row at once. */
+size_t dr_attn_absorbed_scratch_bytes(int32_t n_tok, int32_t n_head, int32_t kv_lora, int32_t n_split);
 
 /* Scratch of dr_moe for n_tok rows; expert_dim: the widest owned expert or shared expert. */
 size_t dr_moe_scratch_bytes(int32_t n_tok, int32_t dim, int32_t expert_dim, int32_t n_active, int32_t n_owned);
