@@ -5,7 +5,7 @@
  *       an element's bits never depend on what else is in the call.
  *
  * Members enter the same calls in the same order: worker/collective/ledger.h checks each call against the schedule before it is entered.
- * Every wait has the deadline of the step (dr_group_deadline). On a failed call the epoch is over: only destroy may follow. */
+ * Every wait has the deadline of the step (deadline_ns). On a failed call the epoch is over: only destroy may follow. */
 #pragma once
 
 #include "kernels/device.h"
@@ -24,6 +24,8 @@ struct dr_group_ops {
     /* send_bytes[m] at in + send_at[m] go to member m, recv_bytes[m] from member m land at out + recv_at[m]; all [n] */
     dr_status (*alltoallv)(struct dr_group *g, const void *in, const size_t *send_bytes, const size_t *send_at, void *out,
                            const size_t *recv_bytes, const size_t *recv_at, struct dr_stream *s) __attribute__((warn_unused_result));
+    /* Copies x and returns without waiting for the receiver, unless two earlier sends to it are still open or the message is
+     * longer than buffer_bytes. recv returns with the whole message; its size must be the sender's (EPROTO). */
     dr_status (*send)(struct dr_group *g, int32_t to, const void *x, size_t bytes, struct dr_stream *s) __attribute__((warn_unused_result));
     dr_status (*recv)(struct dr_group *g, int32_t from, void *x, size_t bytes, struct dr_stream *s) __attribute__((warn_unused_result));
     void (*poll)(struct dr_group *g); /* lets a large send move; cheap, called between tiles */
@@ -44,6 +46,9 @@ static inline void dr_group_destroy(struct dr_group *g) {
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* out[i] = part[0][i] + part[1][i] + ... + part[n-1][i], added in this order; out may be one of the parts. n >= 1. */
+void dr_group_sum(float *out, const float *const *part, int32_t n, size_t count);
 
 /* members: worker ranks (0-based) in member order, n of them; this process must be one. n = 1 is legal and moves nothing.
  * Collective over the members only (MPI_Comm_create_group): rank 0 of the world takes no part. tag: distinct per group of a pair of members.
