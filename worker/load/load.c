@@ -7,20 +7,17 @@
 #include "worker/load/load.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
-#include "common/clock.h"
 #include "common/size.h"
 #include "kernels/weight.h"
 #include "worker/load/piece.h"
 
 enum { READERS_MAX = 64, READERS_DEFAULT = 4 };
-static const uint64_t progress_ns = 1000000000u;
 
 struct loader {
     const struct dr_load_params *p;
