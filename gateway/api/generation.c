@@ -118,6 +118,7 @@ static void on_done(void *arg, const struct dr_done *done) {
     struct dr_generation *g = arg;
     pthread_mutex_lock(&g->lock);
     g->ended = true;
+    g->accepted = g->accepted || done->finish == DR_FINISH_STOP || done->finish == DR_FINISH_LENGTH;
     g->done = *done;
     tell(g);
     pthread_mutex_unlock(&g->lock);
@@ -383,11 +384,13 @@ bool dr_generation_wait(struct dr_generation *g, uint64_t timeout_ns) {
     return ready;
 }
 
-bool dr_generation_accepted(struct dr_generation *g) {
+enum dr_generation_stage dr_generation_stage(struct dr_generation *g) {
     pthread_mutex_lock(&g->lock);
-    bool accepted = g->accepted;
+    enum dr_generation_stage stage = g->accepted ? DR_GENERATION_RUNNING
+                                     : g->ended  ? DR_GENERATION_REFUSED
+                                                 : DR_GENERATION_WAITING;
     pthread_mutex_unlock(&g->lock);
-    return accepted;
+    return stage;
 }
 
 void dr_generation_cancel(struct dr_generation *g) {

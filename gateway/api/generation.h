@@ -12,6 +12,8 @@
 
 struct dr_generation;
 
+enum dr_generation_stage { DR_GENERATION_WAITING, DR_GENERATION_RUNNING, DR_GENERATION_REFUSED };
+
 struct dr_generation_wish {
     const uint32_t *ids; /* prompt, borrowed during start */
     int32_t n_ids;
@@ -74,8 +76,9 @@ bool dr_generation_next(struct dr_generation *g, struct dr_piece *out);
  */
 bool dr_generation_wait(struct dr_generation *g, uint64_t timeout_ns);
 
-/* The queue has taken it (or more has happened since): from here on it is never refused. Any thread. */
-bool dr_generation_accepted(struct dr_generation *g);
+/* What the queue says. Once RUNNING it stays so; REFUSED: it ended before the queue took it, only the last
+ * piece will come. */
+enum dr_generation_stage dr_generation_stage(struct dr_generation *g);
 
 void dr_generation_cancel(struct dr_generation *g);
 
