@@ -16,8 +16,6 @@
 #define NOT_SPACE                                                                                            \
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"          \
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-/* Oniguruma's \w; PCRE2 has all of \p{N} and no marks. */
-#define WORD "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
 
 struct reader {
     const char *at;
@@ -110,15 +108,11 @@ static dr_status escape(struct reader *r, bool in_class) {
     case 'x':
         return code_point(r);
     case 's':
+        r->i += 2;
+        return put(r, in_class ? SPACE : "[" SPACE "]");
     case 'S':
-    case 'w':
         r->i += 2;
-        if (in_class) return put(r, c == 's' ? SPACE : c == 'S' ? NOT_SPACE : WORD);
-        return put(r, c == 's' ? "[" SPACE "]" : c == 'S' ? "[^" SPACE "]" : "[" WORD "]");
-    case 'W':
-        if (in_class) return refuse(start, "\\W inside a class is");
-        r->i += 2;
-        return put(r, "[^" WORD "]");
+        return put(r, in_class ? NOT_SPACE : "[^" SPACE "]");
     case 'd':
     case 'D':
     case 'n':

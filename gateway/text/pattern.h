@@ -35,10 +35,10 @@ struct dr_pattern_span {
 extern "C" {
 #endif
 
-/* Rewrites a pattern for PCRE2 and appends it to out: \s and \w as Oniguruma's sets, \p{Script} without
+/* Rewrites a pattern for PCRE2 and appends it to out: \s as Oniguruma's set, \p{Script} without
  * script extensions, \uHHHH, [A&&B] as look-ahead and class per character. Fails: EINVAL naming a construct
- * that has no equal meaning (possessive intervals, back-references, POSIX brackets, nested classes, inline
- * options, ...). */
+ * that has no equal meaning (\w, \b, possessive intervals, back-references, POSIX brackets, nested classes,
+ * inline options, ...). */
 DR_FALLIBLE dr_pattern_translate(const char *source, size_t bytes, struct dr_text *out);
 
 /* Compiles a pattern, or with `literal` the text itself. Fails: EINVAL with offset and reason; EFULL. */
