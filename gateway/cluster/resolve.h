@@ -1,7 +1,7 @@
 /* resolve.h - the wish in the options becomes a layout that this machine can hold.
- * In:   options, config, the checkpoint's headers, free memory, cores, hosts.      Out: layout; options with
- * pages, context, threads filled in. Owns: nothing. Why:  everything that can be refused is refused before a
- * process is started, by name. */
+ * In:   options, config, headers, this machine.      Out: layout; options with pages, context, threads set.
+ * Owns: nothing.
+ * Why:  everything that can be refused is refused before a process is started, by name. */
 #pragma once
 
 #include "common/option.h"

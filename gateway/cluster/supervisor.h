@@ -1,8 +1,10 @@
 /* supervisor.h - a small process between the gateway and mpirun, so that nothing outlives a kill.
- * In:   argv and environment of mpirun, RUN.      Out: a descriptor that becomes readable when the whole job
- * is gone; its status. Owns: the process, its descriptor. Why:  a gateway that is killed cannot clean up. The
- * supervisor gets SIGTERM from the kernel when its parent thread ends, adopts orphaned ranks (subreaper),
- * ends the job, waits for every process of it on this machine and removes RUN.
+ * In:   argv and environment of mpirun, RUN.      Out: a descriptor, readable when the whole job is gone.
+ * Owns: the process, its descriptor.
+ * Why:  a gateway that is killed cannot clean up.
+ *
+ * The kernel sends the supervisor SIGTERM when its parent thread ends. It adopts orphaned ranks (subreaper),
+ * ends the job, waits for every process of it on this machine and then removes RUN.
  *
  * The parent-death signal follows the thread: start is called by a thread that lives as long as the job. */
 #pragma once
