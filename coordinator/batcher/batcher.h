@@ -1,0 +1,60 @@
+/* batcher.h - chooses who takes part in the next step, with which rows.
+ * In:   the book.      Out: a draft: one item a running request that takes part.
+ * Owns: the draft's items.
+ * Why:  batching is the only stage that may delay a request, so fairness is argued in this file alone.
+ *
+ * A step: decodes first, oldest first; then chunks of prefill in serving order; then requests from the queue
+ * while slots, pages and rows are left. The head of the queue is never overtaken for being large. When a
+ * decode finds no page, the youngest running request that is not in the draft yet is preempted. The oldest
+ * one is never preempted for a younger one, and one sequence of full context always fits the cache, so the
+ * oldest always proceeds: no deadlock, no starvation. */
+#pragma once
+
+#include "coordinator/book.h"
+
+struct dr_draft_item {
+    struct dr_request *request;
+    int32_t first, n_rows;
+    enum dr_tokens_role role;
+    enum dr_output output;
+};
+
+struct dr_draft {
+    struct dr_draft_item *item; /* [seqs_max] owned by the batcher, in the order of the plan's segments */
+    int32_t n, n_rows;
+    size_t open_bytes, result_bytes; /* estimates against the frame's limit */
+    bool has_logits;
+    /* requests that would be preempted but could not be opened again within a frame: to be ended */
+    struct dr_request *stuck;
+};
+
+struct dr_batcher {
+    struct dr_book *book; /* borrowed */
+    struct dr_draft draft;
+    int32_t step_tokens, vocab;
+    int32_t turn; /* first decode of the next step when not all fit */
+};
+
+enum {
+    DR_OPEN_BYTES_MAX =
+        640 << 10, /* of all Opens of a plan, encoded: the rest of a 1 MiB frame holds ids and pages */
+    DR_RESULT_BYTES_MAX = 640 << 10, /* of a StepResult's rows */
+    DR_LOGITS_ROWS_MAX = 32,         /* a step: a worker may have 64 frames unsent */
+    DR_LOGITS_BYTES_MAX = 8 << 20,   /* a step */
+};
+
+/* book and layout are borrowed. Fails: EFULL. */
+DR_FALLIBLE dr_batcher_init(struct dr_batcher *b, struct dr_book *book, int32_t vocab);
+void dr_batcher_fini(struct dr_batcher *b);
+
+/* Makes the draft of the next step; draft->n = 0: nothing to do. May start and preempt requests. When
+ * draft->stuck is set, the caller ends that request and calls again. The draft is valid until the next call.
+ */
+const struct dr_draft *dr_batcher_draft(struct dr_batcher *b);
+
+/* Prompt rows of one chunk that starts at `first`, at most. Constant for now; a place for chunks that shrink
+ * as context grows. */
+int32_t dr_batcher_chunk(const struct dr_batcher *b, int32_t first);
+
+/* Bytes that the Open of r takes in a frame, at most. */
+size_t dr_batcher_open_bytes(const struct dr_request *r, int32_t vocab);

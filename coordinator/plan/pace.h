@@ -1,0 +1,31 @@
+/* pace.h - how long a step should take.
+ * In:   the shape of a step, measured times.      Out: expected and longest plausible nanoseconds.
+ * Owns: nothing.
+ * Why:  every wait has a deadline that comes from the plan's size; a fixed one is too short for a long prompt
+ * or too long for a hang.
+ *
+ * Work of a step = multiply-adds of its rows + a fixed part (weights are read however few rows there are).
+ * Until a step has been measured, a rank is taken to do 2 G multiply-adds a second and the wires 1 GB/s with
+ * 100 us a call: slower than any machine worth using. */
+#pragma once
+
+#include "model/schedule.h"
+
+struct dr_pace {
+    const struct dr_config *config; /* borrowed, as layout */
+    const struct dr_layout *layout;
+    double row_work, past_work; /* multiply-adds of a row; of a row for each position before it */
+    double slow, mean; /* ns a unit of work: falls slowly, rises at once; average. 0: nothing measured */
+};
+
+void dr_pace_init(struct dr_pace *p, const struct dr_config *config, const struct dr_layout *layout);
+
+double dr_pace_work(const struct dr_pace *p, const struct dr_step_shape *shape);
+
+/* A step of `work` took ns. */
+void dr_pace_measured(struct dr_pace *p, double work, uint64_t ns);
+
+/* What a step of this shape takes: likely (for naps), and at most in all reason (for deadlines: x 8 on top).
+ */
+uint64_t dr_pace_expected_ns(const struct dr_pace *p, const struct dr_step_shape *shape);
+uint64_t dr_pace_longest_ns(const struct dr_pace *p, const struct dr_step_shape *shape);
