@@ -1,11 +1,12 @@
 /* group.h - tensors between the ranks of a group.
  * In:   host buffers of each member.      Out: the same call on every member moves or adds them.
  * Owns: staging buffers taken at init (model/workspace sizes them).
- * Why:  the second seam (NCCL | host MPI | in-process loop). Sums are added in member order 0..n-1, whatever the size, so that
- *       an element's bits never depend on what else is in the call.
+ * Why:  the second seam (NCCL | host MPI | in-process loop). Sums are added in member order 0..n-1, whatever
+ * the size, so that an element's bits never depend on what else is in the call.
  *
- * Members enter the same calls in the same order: worker/collective/ledger.h checks each call against the schedule before it is entered.
- * Every wait has the deadline of the step (deadline_ns). On a failed call the epoch is over: only destroy may follow. */
+ * Members enter the same calls in the same order: worker/collective/ledger.h checks each call against the
+ * schedule before it is entered. Every wait has the deadline of the step (deadline_ns). On a failed call the
+ * epoch is over: only destroy may follow. */
 #pragma once
 
 #include "kernels/device.h"
@@ -17,25 +18,32 @@ struct dr_group;
 struct dr_group_ops {
     const char *name; /* "mpi" | "loop" */
     /* x[i] = sum over members m = 0..n-1, in this order, of their x[i]; in place */
-    dr_status (*allreduce)(struct dr_group *g, float *x, size_t n, struct dr_stream *s) __attribute__((warn_unused_result));
-    /* member m's `bytes[m]` bytes land at out + at[m] on every member; mine: this member's bytes, may already be in place */
-    dr_status (*allgatherv)(struct dr_group *g, const void *mine, void *out, const size_t *bytes, const size_t *at, struct dr_stream *s)
+    dr_status (*allreduce)(struct dr_group *g, float *x, size_t n, struct dr_stream *s)
         __attribute__((warn_unused_result));
-    /* send_bytes[m] at in + send_at[m] go to member m, recv_bytes[m] from member m land at out + recv_at[m]; all [n] */
-    dr_status (*alltoallv)(struct dr_group *g, const void *in, const size_t *send_bytes, const size_t *send_at, void *out,
-                           const size_t *recv_bytes, const size_t *recv_at, struct dr_stream *s) __attribute__((warn_unused_result));
-    /* Copies x and returns without waiting for the receiver, unless two earlier sends to it are still open or the message is
-     * longer than buffer_bytes. recv returns with the whole message; its size must be the sender's (EPROTO). */
-    dr_status (*send)(struct dr_group *g, int32_t to, const void *x, size_t bytes, struct dr_stream *s) __attribute__((warn_unused_result));
-    dr_status (*recv)(struct dr_group *g, int32_t from, void *x, size_t bytes, struct dr_stream *s) __attribute__((warn_unused_result));
+    /* member m's `bytes[m]` bytes land at out + at[m] on every member; mine: this member's bytes, may already
+     * be in place */
+    dr_status (*allgatherv)(struct dr_group *g, const void *mine, void *out, const size_t *bytes,
+                            const size_t *at, struct dr_stream *s) __attribute__((warn_unused_result));
+    /* send_bytes[m] at in + send_at[m] go to member m, recv_bytes[m] from member m land at out + recv_at[m];
+     * all [n] */
+    dr_status (*alltoallv)(struct dr_group *g, const void *in, const size_t *send_bytes,
+                           const size_t *send_at, void *out, const size_t *recv_bytes, const size_t *recv_at,
+                           struct dr_stream *s) __attribute__((warn_unused_result));
+    /* Copies x and returns without waiting for the receiver, unless two earlier sends are still open or the
+     * message is longer than buffer_bytes or 16 MiB. recv returns with the whole message; its size must be
+     * the sender's (EPROTO). */
+    dr_status (*send)(struct dr_group *g, int32_t to, const void *x, size_t bytes, struct dr_stream *s)
+        __attribute__((warn_unused_result));
+    dr_status (*recv)(struct dr_group *g, int32_t from, void *x, size_t bytes, struct dr_stream *s)
+        __attribute__((warn_unused_result));
     void (*poll)(struct dr_group *g); /* lets a large send move; cheap, called between tiles */
     void (*destroy)(struct dr_group *g);
 };
 
 struct dr_group { /* first member of each implementation's struct */
     const struct dr_group_ops *ops;
-    int32_t n, me;              /* members, this rank's number among them */
-    uint64_t deadline_ns;       /* dr_clock_ns of the step's end; 0: none. Passed: ETIME */
+    int32_t n, me;                /* members, this rank's number among them */
+    uint64_t deadline_ns;         /* dr_clock_ns of the step's end; 0: none. Passed: ETIME */
     uint64_t wait_ns, sent_bytes; /* since the last reset, for the report */
 };
 
@@ -47,19 +55,22 @@ static inline void dr_group_destroy(struct dr_group *g) {
 extern "C" {
 #endif
 
-/* out[i] = part[0][i] + part[1][i] + ... + part[n-1][i], added in this order; out may be one of the parts. n >= 1. */
+/* out[i] = part[0][i] + part[1][i] + ... + part[n-1][i], added in this order; n >= 1; out may be a part. */
 void dr_group_sum(float *out, const float *const *part, int32_t n, size_t count);
 
-/* members: worker ranks (0-based) in member order, n of them; this process must be one. n = 1 is legal and moves nothing.
- * Collective over the members only (MPI_Comm_create_group): rank 0 of the world takes no part. tag: distinct per group of a pair of members.
- * buffer_bytes: the largest staging a call may need. Fails: EPEER, EFULL. */
-DR_FALLIBLE dr_group_mpi_create(const int32_t *members, int32_t n, int32_t tag, size_t buffer_bytes, uint64_t deadline_ns,
-                                struct dr_group **out);
+/* members: worker ranks (0-based) in member order, n of them; this process must be one. n = 1 is legal and
+ * moves nothing. Collective over the members only (MPI_Comm_create_group): rank 0 of the world takes no part.
+ * tag: distinct per group of a pair of members. buffer_bytes: the largest staging a call may need. Fails:
+ * EPEER, EFULL. */
+DR_FALLIBLE dr_group_mpi_create(const int32_t *members, int32_t n, int32_t tag, size_t buffer_bytes,
+                                uint64_t deadline_ns, struct dr_group **out);
 
-/* In-process: all n members at once; each is used by one thread and destroyed by it; the last one frees what they share. */
+/* In-process: all n members at once; each is used by one thread and destroyed by it; the last one frees what
+ * they share. */
 DR_FALLIBLE dr_group_loop_create(int32_t n, size_t buffer_bytes, struct dr_group **out);
 
-/* Pretends that the group is broken: waiting members return EPEER (fault tests, and teardown after a failed worker thread). */
+/* Pretends that the group is broken: waiting members return EPEER (fault tests, and teardown after a failed
+ * worker thread). */
 void dr_group_loop_break(struct dr_group *any);
 
 #ifdef __cplusplus
