@@ -44,8 +44,8 @@ static void decode_f16(const uint8_t *restrict src, size_t n, float *restrict ou
 
 static void decode_f8(const uint8_t *restrict src, size_t n, float *restrict out) {
     for (size_t i = 0; i < n; i++) {
-        uint32_t sign = (uint32_t)(src[i] & 0x80u) << 24, rest = (uint32_t)(src[i] & 0x7fu) << 20;
-        out[i] = float_of(sign | rest) * 0x1p120f; /* bias 7 against 127 */
+        int32_t code = (int32_t)((uint32_t)src[i] << 24) >> 4; /* the sign fills bits 28 to 31, its copies are masked out */
+        out[i] = float_of((uint32_t)code & 0x87f00000u) * 0x1p120f; /* bias 7 against 127 */
     }
 }
 

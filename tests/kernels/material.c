@@ -1,0 +1,152 @@
+/* material.c - see material.h.
+ * In:   seeds and shapes.      Out: test inputs.
+ * Owns: the blocks of a pool.
+ * Why:  see material.h. */
+#include "tests/kernels/material.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void *pool_take(struct pool *p, size_t bytes) {
+    void *at = NULL;
+    DR_ASSERT(p->n < (int)(sizeof p->at / sizeof p->at[0]));
+    DR_ASSERT(posix_memalign(&at, 64, bytes ? bytes : 1) == 0);
+    memset(at, 0, bytes);
+    p->at[p->n++] = at;
+    return at;
+}
+
+float *pool_floats(struct pool *p, size_t n, uint64_t seed, float size) {
+    float *x = pool_take(p, n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (2 * dr_rng_uniform(seed, i, 7) - 1) * size;
+    return x;
+}
+
+void pool_fini(struct pool *p) {
+    while (p->n > 0) free(p->at[--p->n]);
+}
+
+double decode_value(enum dr_wtype t, const void *src, size_t index) {
+    const uint8_t *b = src;
+    if (t == DR_W_F32) {
+        float f;
+        memcpy(&f, b + 4 * index, 4);
+        return (double)f;
+    }
+    int bits = t == DR_W_F8 ? b[index] : b[2 * index] | b[2 * index + 1] << 8;
+    int total = t == DR_W_F8 ? 8 : 16, n_man = t == DR_W_F8 ? 3 : t == DR_W_F16 ? 10 : 7;
+    int n_exp = total - 1 - n_man, bias = (1 << (n_exp - 1)) - 1;
+    int man = bits & ((1 << n_man) - 1), e = bits >> n_man & ((1 << n_exp) - 1);
+    double sign = bits >> (total - 1) ? -1 : 1, unit = exp2(-n_man);
+    if (t == DR_W_F8 && e == 15 && man == 7) return NAN;
+    if (t != DR_W_F8 && e == (1 << n_exp) - 1) return man ? NAN : sign * INFINITY;
+    return e ? sign * (1 + man * unit) * exp2(e - bias) : sign * man * unit * exp2(1 - bias);
+}
+
+static void random_element(uint8_t *at, enum dr_wtype type, uint64_t seed, uint64_t index) {
+    uint64_t bits = dr_rng_u64(seed, index, 1);
+    float v = (2 * dr_rng_uniform(seed, index, 2) - 1) * 0.25f;
+    if (type == DR_W_F32) memcpy(at, &v, 4);
+    if (type == DR_W_BF16) memcpy(at, (uint8_t *)&v + 2, 2);
+    if (type == DR_W_F16) { /* exponents of numbers below 1 */
+        uint16_t h = (uint16_t)((bits & 0x83ff) | (bits >> 20 & 15) << 10);
+        memcpy(at, &h, 2);
+    }
+    if (type == DR_W_F8) {
+        *at = (uint8_t)bits;
+        if ((*at & 0x7f) == 0x7f) *at ^= 1;
+    }
+}
+
+struct matrix matrix_random(struct pool *p, uint64_t seed, enum dr_wtype type, int32_t rows, int32_t cols,
+                            bool scaled) {
+    size_t n = (size_t)rows * (size_t)cols, bytes = dr_weight_elem_bytes(type);
+    struct matrix m = {.type = type, .rows = rows, .cols = cols, .src = pool_take(p, n * bytes)};
+    for (size_t i = 0; i < n; i++) random_element(m.src + i * bytes, type, seed, i);
+    if (scaled) {
+        size_t blocks = (size_t)dr_ceil_div(rows, 128) * (size_t)dr_ceil_div(cols, 128);
+        m.scale = pool_take(p, blocks * sizeof(float));
+        for (size_t i = 0; i < blocks; i++) m.scale[i] = 0.001f + 0.1f * dr_rng_uniform(seed, i, 3);
+    }
+    return m;
+}
+
+double matrix_value(const struct matrix *m, int32_t r, int32_t c) {
+    return decode_value(m->type, m->src, (size_t)r * (size_t)m->cols + (size_t)c);
+}
+
+double matrix_scale(const struct matrix *m, int32_t r, int32_t c) {
+    return m->scale ? (double)m->scale[r / 128 * dr_ceil_div(m->cols, 128) + c / 128] : 1;
+}
+
+struct dr_weight matrix_slice(struct pool *p, const struct matrix *m, int32_t row0, int32_t n_out,
+                              int32_t col0, int32_t n_in) {
+    struct dr_weight w = {.type = m->type, .n_out = n_out, .n_in = n_in, .phase = col0 % 128};
+    size_t bytes = dr_weight_elem_bytes(m->type), stride = (size_t)m->cols * bytes;
+    void *data = pool_take(p, dr_weight_data_bytes(m->type, n_out, n_in));
+    dr_status st = dr_weight_pack_rows(&w, data, 0, n_out,
+                                       m->src + (size_t)row0 * stride + (size_t)col0 * bytes, stride);
+    DR_ASSERT(st.code == DR_OK);
+    w.data = data;
+    if (m->scale) {
+        int32_t padded = dr_weight_out_padded(n_out);
+        float *scale = pool_take(p, dr_weight_scale_bytes(n_out, n_in, w.phase));
+        for (int32_t b = 0; b < dr_weight_blocks(n_in, w.phase); b++)
+            for (int32_t o = 0; o < n_out; o++)
+                scale[b * padded + o] = (float)matrix_scale(m, row0 + o, (col0 / 128 + b) * 128);
+        w.scale = scale;
+    }
+    return w;
+}
+
+float matrix_dot_ordered(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x) {
+    float total = 0, s = 0;
+    for (int32_t c = col0; c < col0 + n_in; c++) {
+        s = fmaf((float)matrix_value(m, row, c), x[c - col0], s);
+        if (c % 128 == 127 || c == col0 + n_in - 1) {
+            total = fmaf(s, (float)matrix_scale(m, row, c), total);
+            s = 0;
+        }
+    }
+    return total;
+}
+
+double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x) {
+    double total = 0;
+    for (int32_t c = col0; c < col0 + n_in; c++)
+        total += matrix_value(m, row, c) * matrix_scale(m, row, c) * (double)x[c - col0];
+    return total;
+}
+
+struct rig rig_init(int32_t n_thread) {
+    struct rig r = {0};
+    DR_ASSERT(dr_team_create(n_thread, &r.team).code == DR_OK);
+    r.stream.team = r.team;
+    DR_ASSERT(dr_ops_cpu(&r.ops).code == DR_OK);
+    return r;
+}
+
+void rig_fini(struct rig *r) {
+    dr_team_destroy(r->team);
+    *r = (struct rig){0};
+}
+
+bool near_double(const float *got, const double *want, size_t n, double abs, double rel) {
+    for (size_t i = 0; i < n; i++) {
+        double g = (double)got[i], w = want[i];
+        if (isnan(g) && isnan(w)) continue;
+        if (isinf(w) ? g == w : fabs(g - w) <= abs + rel * fabs(w)) continue;
+        printf("element %zu: got %.9g, want %.9g\n", i, g, w);
+        return false;
+    }
+    return true;
+}
+
+bool same_floats(const float *a, const float *b, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(a + i, b + i, sizeof *a) != 0) {
+            printf("element %zu: %a differs from %a\n", i, (double)a[i], (double)b[i]);
+            return false;
+        }
+    return true;
+}

@@ -1,0 +1,58 @@
+/* material.h - inputs and comparisons of the kernel tests.
+ * In:   seeds and shapes.      Out: buffers, matrices with their slices, verdicts.
+ * Owns: what a pool took, until pool_fini.
+ * Why:  every test makes its numbers the same way, and decodes them by formulas that share nothing with the
+ * kernels. */
+#pragma once
+
+#include <math.h>
+#include <string.h>
+
+#include "common/rng.h"
+#include "kernels/ops.h"
+
+/* Every piece is its own block of exactly the size asked for, so that the address sanitizer sees one byte too
+ * much. */
+struct pool {
+    void *at[512];
+    int n;
+};
+void *pool_take(struct pool *p, size_t bytes);                           /* zeroed, 64-byte aligned */
+float *pool_floats(struct pool *p, size_t n, uint64_t seed, float size); /* uniform in (-size, size) */
+void pool_fini(struct pool *p);
+
+/* A checkpoint tensor. */
+struct matrix {
+    enum dr_wtype type;
+    int32_t rows, cols;
+    uint8_t *src; /* row-major */
+    float *scale; /* [ceil(rows / 128)][ceil(cols / 128)] or NULL */
+};
+struct matrix matrix_random(struct pool *p, uint64_t seed, enum dr_wtype type, int32_t rows, int32_t cols,
+                            bool scaled);
+double matrix_value(const struct matrix *m, int32_t r, int32_t c); /* unscaled */
+double matrix_scale(const struct matrix *m, int32_t r, int32_t c); /* 1 without scales */
+/* [row0, row0 + n_out) x [col0, col0 + n_in), packed as a worker does. */
+struct dr_weight matrix_slice(struct pool *p, const struct matrix *m, int32_t row0, int32_t n_out,
+                              int32_t col0, int32_t n_in);
+/* One output of such a slice by scalar fmaf in the promised order, and in double. */
+float matrix_dot_ordered(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x);
+double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x);
+
+double decode_value(enum dr_wtype t, const void *src, size_t index);
+
+/* A team of n threads and the CPU table; aborts when there is none. */
+struct rig {
+    struct dr_team *team;
+    struct dr_stream stream;
+    const struct dr_ops *ops;
+};
+struct rig rig_init(int32_t n_thread);
+void rig_fini(struct rig *r);
+
+/* True when got is NaN exactly where want is, and elsewhere within abs + rel * |want|; prints the first that
+ * is not. */
+bool near_double(const float *got, const double *want, size_t n, double abs, double rel);
+bool same_floats(const float *a, const float *b, size_t n); /* bit for bit; prints the first difference */
+
+#define CHECK_OK(call) CU_ASSERT_EQUAL_FATAL((call).code, DR_OK)
