@@ -32,7 +32,7 @@ static const struct row rows[] = {DR_OPTIONS(DR_X_)};
 
 /* Prints text from column LEFT on, broken at spaces; column: where the cursor stands now. */
 static void wrapped(const char *text, int column) {
-    if (column >= LEFT) {
+    if (column > LEFT - 2) {
         putchar('\n');
         column = 0;
     }
@@ -83,7 +83,7 @@ void dr_options_help(enum dr_command command) {
         if (!(r->commands & command)) continue;
         char text[TEXT_ROOM];
         describe(r, text, sizeof text);
-        int column = printf("  --%s%s%s ", r->name, place[r->type], r->type == DR_OPT_ENUM ? "" : r->word);
+        int column = printf("  --%s%s%s", r->name, place[r->type], r->type == DR_OPT_ENUM ? "" : r->word);
         wrapped(text, column);
     }
 }
