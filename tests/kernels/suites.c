@@ -4,11 +4,16 @@
  * Why:  one program, one list. */
 #include "tests/support/runner.h"
 
-extern CU_SuiteInfo suite_team, suite_exp, suite_weight, suite_linear, suite_pointwise, suite_route,
-    suite_moe;
+#define DR_SUITES(X)                                                                                         \
+    X(team) X(exp) X(weight) X(linear) X(pointwise) X(route) X(moe) X(cache) X(attn_absorbed) X(attn_expanded)
+
+#define DR_X_(name) extern CU_SuiteInfo suite_##name;
+DR_SUITES(DR_X_)
+#undef DR_X_
 
 int main(int argc, char **argv) {
-    CU_SuiteInfo all[] = {suite_team,      suite_exp,   suite_weight, suite_linear,
-                          suite_pointwise, suite_route, suite_moe,    CU_SUITE_INFO_NULL};
+#define DR_X_(name) suite_##name,
+    CU_SuiteInfo all[] = {DR_SUITES(DR_X_) CU_SUITE_INFO_NULL};
+#undef DR_X_
     return dr_run_suites(all, argc, argv);
 }
