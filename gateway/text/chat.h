@@ -1,8 +1,8 @@
 /* chat.h - a conversation to the prompt a model was trained on.
  * In:   messages.      Out: token ids and the text a person would read.
- * Owns: in struct dr_chat: ids of control tokens; in struct dr_chat_talk: its messages. The tokenizer is
- * borrowed. Why:  control ids come from the layout alone; whatever users write stays text, also if it looks
- * like a token. */
+ * Owns: ids of control tokens (dr_chat), messages read from JSON (dr_chat_talk); the tokenizer is borrowed.
+ * Why:  control ids come from the layout alone; what users write stays text, also if it looks like a token.
+ */
 #pragma once
 
 #include <jansson.h>
@@ -90,7 +90,8 @@ struct dr_chat_talk {
 struct dr_chat_options {
     bool add_generation_prompt;  /* end where the model begins its reply */
     bool thinking;               /* V3.1: open the reply with <think> instead of </think> */
-    bool continue_final_message; /* leave the last message, an assistant's, open; excludes the one above */
+    bool continue_final_message; /* leave the last message open, an assistant's; not with
+                                    add_generation_prompt */
 };
 
 /* A rendered prompt; the zero object is empty. */

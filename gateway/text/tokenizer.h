@@ -1,8 +1,7 @@
 /* tokenizer.h - text to token ids and back, as a tokenizer.json says.
- * In:   tokenizer.json, tokenizer_config.json, texts, ids.      Out: ids, texts, and what the two files say
- * on them. Owns: everything read from the files; read-only after _create, so all threads may share one
- * tokenizer. Why:  byte-level BPE is the only kind the model family uses; anything else is refused by name at
- * start. */
+ * In:   tokenizer.json, tokenizer_config.json, texts, ids.      Out: ids, texts, and the facts of both files.
+ * Owns: everything read from the files; read-only after _create, so all threads may share one tokenizer.
+ * Why:  the model family uses byte-level BPE only; anything else is refused by name at start. */
 #pragma once
 
 #include "gateway/text/vectors.h"

@@ -1,7 +1,7 @@
 /* vocab.h - what each token id stands for.
- * In:   model.vocab and added_tokens of a tokenizer.json.      Out: bytes and kind of an id, id of a token's
- * text. Owns: one block of token bytes; read-only after _init, so any number of threads may look up. Why: the
- * file writes bytes as letters of the GPT-2 alphabet; behind this header there are only bytes. */
+ * In:   model.vocab and added_tokens of a tokenizer.json.      Out: bytes and kind of an id, id of a text.
+ * Owns: one block of token bytes; read-only after _init, so any number of threads may look up.
+ * Why:  the file writes bytes as letters of the GPT-2 alphabet; behind this header there are only bytes. */
 #pragma once
 
 #include <jansson.h>

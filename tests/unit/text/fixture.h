@@ -1,7 +1,7 @@
 /* fixture.h - tokenizers and JSON for the tests of the text world.
- * In:   files under tests/golden and deploy/models.      Out: loaded tokenizers, a tiny tokenizer.json to
- * damage. Owns: the two shared tokenizers until fixture_end. Why:  the published file takes a moment to load,
- * so all suites share it. */
+ * In:   tests/golden and deploy/models.      Out: loaded tokenizers, a tiny tokenizer.json to damage.
+ * Owns: the two shared tokenizers until fixture_end.
+ * Why:  the published file takes a moment to load, so all suites share it. */
 #pragma once
 
 #include <jansson.h>
