@@ -241,7 +241,7 @@ static size_t late(struct dr_group *g, const void *arg) {
     }
     g->deadline_ns = begin + 50000000;
     v->first[g->me] = call_code(g, v->call);
-    size_t bad = dr_clock_ns() - begin < 50000000;
+    size_t bad = v->first[g->me] == DR_ETIME && dr_clock_ns() - begin < 50000000; /* EPEER may come earlier */
     return bad + (call_code(g, REDUCE) != DR_EPEER);
 }
 
