@@ -1,26 +1,27 @@
 /* limits.h - the largest of everything that arrives from outside a process.
  * In:   nothing.      Out: constants, each with its reason.
  * Owns: nothing.
- * Why:  a count or a length is compared with one of these before it is used to allocate, to index or to loop. */
+ * Why:  a count or a length is compared with one of these before it is used to allocate, to index or to loop.
+ */
 #pragma once
 
 enum {
-    DR_PROTOCOL = 1,                        /* compared in Hello; an incompatible change adds one */
-    DR_LINK_FRAME_MAX = 16 << 20,           /* a million token ids are about 3 MiB of varints */
-    DR_MPI_FRAME_MAX = 1 << 20,             /* plans: 8,192 ids and 4,096 pages are about 60 KiB */
-    DR_LINK_QUEUE_MAX = 64 << 20,           /* bytes the coordinator may have waiting for a slow gateway */
-    DR_REPORT_MAX = 512,                    /* StepReport bytes */
+    DR_PROTOCOL = 1,              /* compared in Hello; an incompatible change adds one */
+    DR_LINK_FRAME_MAX = 16 << 20, /* a million token ids are about 3 MiB of varints */
+    DR_MPI_FRAME_MAX = 1 << 20,   /* plans: 8,192 ids and 4,096 pages are about 60 KiB */
+    DR_LINK_QUEUE_MAX = 64 << 20, /* bytes the coordinator may have waiting for a slow gateway */
+    DR_REPORT_MAX = 512,          /* StepReport bytes */
     DR_STEP_TOKENS_MAX = 8192,
-    DR_SEQS_MAX = 1024,                     /* slots */
+    DR_SEQS_MAX = 1024, /* slots */
     DR_SEGMENTS_MAX = 2 * DR_SEQS_MAX,
     DR_PROMPT_IDS_MAX = 1 << 20,
     DR_STOP_IDS_MAX = 64,
-    DR_BIAS_MAX = 1024,                     /* logit_bias entries */
-    DR_TOP_MAX = 20,                        /* log-probabilities a token */
+    DR_BIAS_MAX = 1024, /* logit_bias entries */
+    DR_TOP_MAX = 20,    /* log-probabilities a token */
     DR_DRAFTS_MAX = 8,
-    DR_CHOICES_MAX = 8,                     /* n */
-    DR_WAITING_MAX = 256,                   /* queued requests */
-    DR_TEXT_MAX = 1023,                     /* texts in messages */
+    DR_CHOICES_MAX = 8,   /* n */
+    DR_WAITING_MAX = 256, /* queued requests */
+    DR_TEXT_MAX = 1023,   /* texts in messages */
     DR_HOST_MAX = 63,
     DR_SALT_MAX = 128,
 };

@@ -1,24 +1,28 @@
 /* message.h - what the programs say to each other, as plain structs.
  * In:   codec.h decodes bytes into these.      Out: codec.h encodes them.
- * Owns: arrays inside decoded messages live in the arena given to the decoder; in messages to be sent they are borrowed.
- * Why:  the generated protobuf types stop at codec.c; the rest of the project sees these and never checks a length twice.
+ * Owns: arrays inside decoded messages live in the arena given to the decoder; in messages to be sent they
+ * are borrowed. Why:  the generated protobuf types stop at codec.c; the rest of the project sees these and
+ * never checks a length twice.
  *
- * Slots: 0 .. seqs_max-1, chosen by the coordinator; a worker keeps per slot: page table, length, newest ids, penalty counts. */
+ * Slots: 0 .. seqs_max-1, chosen by the coordinator; a worker keeps per slot: page table, length, newest ids,
+ * penalty counts. */
 #pragma once
 
 #include "model/layout.h"
 #include "proto/limits.h"
 
 /* type word of a frame (proto/codec.h); the number is on the wire and never reused */
-#define DR_MESSAGES(X)                                                                                                  \
-    /* coordinator <-> workers */                                                                                       \
-    X(HELLO, 1) X(START, 2) X(READY, 3) X(STEP_PLAN, 4) X(STEP_REPORT, 5) X(STEP_RESULT, 6) X(LOGITS, 7) X(STOP, 8) X(BEAT, 9) \
-    X(FAULT, 10)                                                                                                        \
-    /* gateway -> coordinator */                                                                                        \
-    X(LINK_HELLO, 32) X(SUBMIT, 33) X(CANCEL, 34) X(DRAIN, 35) X(RESET_PREFIX, 36)                                      \
-    /* coordinator -> gateway */                                                                                        \
-    X(CLUSTER_READY, 48) X(ACCEPTED, 49) X(REFUSED, 50) X(TOKENS, 51) X(DONE, 52) X(ALIVE, 53) X(STATS, 54)             \
+/* clang-format off */
+#define DR_MESSAGES(X)                                                                                       \
+    /* coordinator <-> workers */                                                                            \
+    X(HELLO, 1) X(START, 2) X(READY, 3) X(STEP_PLAN, 4) X(STEP_REPORT, 5) X(STEP_RESULT, 6) X(LOGITS, 7)     \
+    X(STOP, 8) X(BEAT, 9) X(FAULT, 10)                                                                       \
+    /* gateway -> coordinator */                                                                             \
+    X(LINK_HELLO, 32) X(SUBMIT, 33) X(CANCEL, 34) X(DRAIN, 35) X(RESET_PREFIX, 36)                           \
+    /* coordinator -> gateway */                                                                             \
+    X(CLUSTER_READY, 48) X(ACCEPTED, 49) X(REFUSED, 50) X(TOKENS, 51) X(DONE, 52) X(ALIVE, 53) X(STATS, 54)  \
     X(CLUSTER_FAULT, 55) X(PROGRESS, 56)
+/* clang-format on */
 
 #define DR_X_(name, number) DR_MSG_##name = number,
 enum dr_msg { DR_MESSAGES(DR_X_) DR_MSG_NONE = 0 };
@@ -26,16 +30,17 @@ enum dr_msg { DR_MESSAGES(DR_X_) DR_MSG_NONE = 0 };
 
 /* ---- cluster: coordinator <-> workers ---- */
 
-/* worker -> coordinator, once, before loading; also the identity check: any difference stops the start with both values printed */
+/* worker -> coordinator, once, before loading; also the identity check: any difference stops the start with
+ * both values printed */
 struct dr_hello {
     uint32_t protocol;
-    char build[32];             /* DR_VERSION */
-    int32_t rank;               /* worker rank, 0-based */
+    char build[32]; /* DR_VERSION */
+    int32_t rank;   /* worker rank, 0-based */
     int32_t pid;
     char host[DR_HOST_MAX + 1];
-    uint64_t tensors_hash;      /* dr_tensors_hash */
-    uint64_t layout_hash;       /* dr_layout_hash of the layout it computed from its own options */
-    uint64_t memory_bytes;      /* free memory of its host */
+    uint64_t tensors_hash; /* dr_tensors_hash */
+    uint64_t layout_hash;  /* dr_layout_hash of the layout it computed from its own options */
+    uint64_t memory_bytes; /* free memory of its host */
 };
 
 /* coordinator -> worker: all hellos agree, load now */
@@ -56,11 +61,11 @@ enum dr_form { DR_FORM_EXPANDED, DR_FORM_ABSORBED };
 enum dr_output { DR_OUTPUT_NONE, DR_OUTPUT_SAMPLE, DR_OUTPUT_SCORE, DR_OUTPUT_LOGITS };
 
 struct dr_sampling {
-    float temperature, top_p, min_p;  /* 0: arg-max; 1: off; 0: off */
-    int32_t top_k;                    /* 0: off */
+    float temperature, top_p, min_p;       /* 0: arg-max; 1: off; 0: off */
+    int32_t top_k;                         /* 0: off */
     float repetition, frequency, presence; /* 1, 0, 0: off */
     uint64_t seed;
-    int32_t n_top;                    /* -1: no log-probabilities; 0..20 alternatives with each token's own */
+    int32_t n_top; /* -1: no log-probabilities; 0..20 alternatives with each token's own */
 };
 
 struct dr_bias {
@@ -74,12 +79,12 @@ struct dr_count {
 
 /* Opens a slot: once per start or resume of a sequence */
 struct dr_open {
-    int32_t slot, cache_group;        /* cache_group 0 for now: field of data-parallel attention */
+    int32_t slot, cache_group; /* cache_group 0 for now: field of data-parallel attention */
     int32_t n_prompt;
     struct dr_sampling sampling;
     int32_t n_bias, n_seen_prompt, n_seen_output; /* seen_*: only when penalties are on */
     const struct dr_bias *bias;
-    const uint32_t *seen_prompt;      /* distinct ids of the prompt */
+    const uint32_t *seen_prompt; /* distinct ids of the prompt */
     const struct dr_count *seen_output;
 };
 
@@ -91,37 +96,44 @@ struct dr_pages {
 
 /* Rows of one slot in this step. Positions [first, first + n_rows). */
 struct dr_segment {
-    int32_t slot, first, n_rows;      /* CARRY: n_rows is max_rows */
+    int32_t slot, first, n_rows; /* CARRY: n_rows is max_rows */
     enum dr_source source;
-    const uint32_t *ids;              /* [n_rows] with DR_SOURCE_IDS */
-    bool has_next;                    /* next_id is the token after the last row (MTP input; SCORE target of the last row) */
+    const uint32_t *ids; /* [n_rows] with DR_SOURCE_IDS */
+    bool has_next; /* next_id is the token after the last row (MTP input; SCORE target of the last row) */
     uint32_t next_id;
     enum dr_tokens_role role;
     enum dr_form form;
-    enum dr_output output;            /* SAMPLE: of the last row; SCORE and LOGITS: of every row */
-    int32_t score_top;                /* SCORE: alternatives a row, 0..20 */
+    enum dr_output output; /* SAMPLE: of the last row; SCORE and LOGITS: of every row */
+    int32_t score_top;     /* SCORE: alternatives a row, 0..20 */
     int32_t n_draft;
 };
 
 struct dr_step_plan {
-    uint64_t epoch, step;             /* step grows by one within an epoch */
+    uint64_t epoch, step; /* step grows by one within an epoch */
     int32_t cohort;
     int32_t n_open, n_pages, n_segment, n_drop;
-    const struct dr_open *open;       /* applied in this order: drop, open, pages, then the segments run */
+    const struct dr_open *open; /* applied in this order: drop, open, pages, then the segments run */
     const struct dr_pages *pages;
     const struct dr_segment *segment; /* none: idle ping */
     const int32_t *drop;              /* slots closed before anything else of this plan */
     uint64_t schedule_hash;           /* dr_schedule_hash of layout and this plan */
 };
 
-enum dr_bytes_kind { DR_BYTES_ALLREDUCE, DR_BYTES_EXCHANGE, DR_BYTES_GATHER, DR_BYTES_BOUNDARY, DR_BYTES_SAMPLER, DR_BYTES_KIND_COUNT };
+enum dr_bytes_kind {
+    DR_BYTES_ALLREDUCE,
+    DR_BYTES_EXCHANGE,
+    DR_BYTES_GATHER,
+    DR_BYTES_BOUNDARY,
+    DR_BYTES_SAMPLER,
+    DR_BYTES_KIND_COUNT
+};
 
 struct dr_step_report {
     uint64_t epoch, step;
-    int32_t rank, code;               /* enum dr_code; not OK: the epoch ends */
+    int32_t rank, code; /* enum dr_code; not OK: the epoch ends */
     uint64_t begin_ns, end_ns, wait_ns;
     uint64_t bytes[DR_BYTES_KIND_COUNT];
-    char text[256];                   /* when code is not OK */
+    char text[256]; /* when code is not OK */
 };
 
 enum dr_fault { DR_FAULT_NONE, DR_FAULT_NUMERIC };
@@ -133,13 +145,13 @@ struct dr_top {
 
 /* One per output row, in the order of the plan's segments and their rows */
 struct dr_result_row {
-    int32_t slot, position;           /* position of the row whose logits these are */
+    int32_t slot, position; /* position of the row whose logits these are */
     enum dr_fault fault;
-    int32_t n_ids;                    /* SAMPLE: 1 + accepted drafts; SCORE: 1 (its target), 0 when it has none */
+    int32_t n_ids; /* SAMPLE: 1 + accepted drafts; SCORE: 1 (its target), 0 when it has none */
     uint32_t ids[1 + DR_DRAFTS_MAX];
     float logprob[1 + DR_DRAFTS_MAX]; /* of the raw logits */
     int32_t n_accepted, n_top;
-    const struct dr_top *top;         /* [n_top] descending, of the first id's row */
+    const struct dr_top *top; /* [n_top] descending, of the first id's row */
 };
 
 struct dr_step_result {
@@ -148,16 +160,17 @@ struct dr_step_result {
     const struct dr_result_row *row;
 };
 
-/* Raw logits of one row, columns [first, first + n): from each rank of the last stage to the coordinator, on to the gateway */
+/* Raw logits of one row, columns [first, first + n): from each rank of the last stage to the coordinator, on
+ * to the gateway */
 struct dr_logits {
-    uint64_t epoch, step, request;    /* request is filled in by the coordinator */
+    uint64_t epoch, step, request; /* request is filled in by the coordinator */
     int32_t slot, position, first, n;
-    const float *value;               /* raw little-endian f32 after the fixed header, no protobuf */
+    const float *value; /* raw little-endian f32 after the fixed header, no protobuf */
 };
 
 struct dr_beat {
     uint64_t epoch, step;
-    int32_t rank, op;                 /* index of the schedule entry entered last */
+    int32_t rank, op; /* index of the schedule entry entered last */
 };
 
 struct dr_fault_note { /* a worker's last words, and the coordinator's to the gateway */
@@ -173,22 +186,22 @@ struct dr_link_hello { /* first frame of the coordinator */
 };
 
 struct dr_submit {
-    uint64_t request;                 /* chosen by the gateway, unique in its life */
+    uint64_t request; /* chosen by the gateway, unique in its life */
     int32_t n_ids;
-    const uint32_t *ids;              /* prompt */
-    int32_t n_delivered;              /* the last n_delivered ids are generated tokens of an earlier epoch (resume) */
-    int32_t max_tokens, min_tokens;   /* new tokens; end tokens are masked out of stopping below min */
+    const uint32_t *ids; /* prompt */
+    int32_t n_delivered; /* the last n_delivered ids are generated tokens of an earlier epoch (resume) */
+    int32_t max_tokens, min_tokens; /* new tokens; end tokens are masked out of stopping below min */
     bool ignore_eos;
     int32_t n_end;
-    const uint32_t *end_ids;          /* stop after any of these: model's and request's */
+    const uint32_t *end_ids; /* stop after any of these: model's and request's */
     struct dr_sampling sampling;
     int32_t n_bias;
     const struct dr_bias *bias;
-    int32_t prompt_top;               /* -1: no prompt log-probabilities; else SCORE(k) rows for the prompt */
-    bool logits;                      /* send raw logits of every prompt row (score --logits) */
-    int32_t priority;                 /* lower first */
-    uint32_t deadline_ms;             /* 0: none */
-    char tenant[DR_SALT_MAX + 1];     /* salt of the prefix cache and unit of fairness */
+    int32_t prompt_top;           /* -1: no prompt log-probabilities; else SCORE(k) rows for the prompt */
+    bool logits;                  /* send raw logits of every prompt row (score --logits) */
+    int32_t priority;             /* lower first */
+    uint32_t deadline_ms;         /* 0: none */
+    char tenant[DR_SALT_MAX + 1]; /* salt of the prefix cache and unit of fairness */
 };
 
 enum dr_refusal { DR_REFUSE_FULL, DR_REFUSE_INVALID, DR_REFUSE_TOO_LONG, DR_REFUSE_DRAINING };
@@ -203,12 +216,12 @@ struct dr_refused {
 /* One per request and step that has news */
 struct dr_token_news {
     uint64_t request;
-    bool prompt;                      /* rows are prompt log-probabilities: ids[i] is prompt token position + i + 1 */
+    bool prompt; /* rows are prompt log-probabilities: ids[i] is prompt token position + i + 1 */
     int32_t position, n;
-    const uint32_t *ids;              /* [n] */
-    const float *logprob;             /* [n] or NULL */
+    const uint32_t *ids;  /* [n] */
+    const float *logprob; /* [n] or NULL */
     int32_t n_top;
-    const struct dr_top *top;         /* [n * n_top] or NULL */
+    const struct dr_top *top; /* [n * n_top] or NULL */
 };
 
 struct dr_tokens {
@@ -216,7 +229,11 @@ struct dr_tokens {
     const struct dr_token_news *news;
 };
 
-#define DR_FINISHES(X) X(STOP, "stop") X(LENGTH, "length") X(CANCELLED, "cancelled") X(NUMERIC, "error") X(DEADLINE, "error") X(LOST, "error")
+/* clang-format off */
+#define DR_FINISHES(X)                                                                                       \
+    X(STOP, "stop") X(LENGTH, "length") X(CANCELLED, "cancelled")                                            \
+    X(NUMERIC, "error") X(DEADLINE, "error") X(LOST, "error")
+/* clang-format on */
 #define DR_X_(name, text) DR_FINISH_##name,
 enum dr_finish { DR_FINISHES(DR_X_) DR_FINISH_COUNT };
 #undef DR_X_
@@ -224,7 +241,7 @@ enum dr_finish { DR_FINISHES(DR_X_) DR_FINISH_COUNT };
 struct dr_done {
     uint64_t request;
     enum dr_finish finish;
-    uint32_t stop_id;                 /* end token that stopped; UINT32_MAX: none */
+    uint32_t stop_id; /* end token that stopped; UINT32_MAX: none */
     int32_t n_prompt, n_cached, n_output, n_draft, n_accepted;
     uint64_t queue_ns, prefill_ns, decode_ns; /* waiting, first plan to first token, first to last token */
 };
@@ -236,18 +253,18 @@ struct dr_rank_state {
 };
 
 struct dr_cluster_ready {
-    struct dr_layout layout;          /* encoded field by field */
+    struct dr_layout layout; /* encoded field by field */
     uint64_t tensors_hash;
     int32_t n_rank;
     const struct dr_rank_state *rank;
 };
 
-struct dr_progress {                  /* while loading, at most one a second and rank */
+struct dr_progress { /* while loading, at most one a second and rank */
     int32_t rank;
     uint64_t done_bytes, total_bytes;
 };
 
-struct dr_stats {                     /* once a second with Alive */
+struct dr_stats { /* once a second with Alive */
     uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, cancelled, preempted;
     int32_t running, waiting, pages_used, pages_total, waiting_tokens;
     uint64_t last_step_ns, last_step_age_ns, step_wait_ns;

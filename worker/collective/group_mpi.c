@@ -568,6 +568,7 @@ dr_status dr_group_mpi_create(const int32_t *members, int32_t n, int32_t tag, si
                               : dr_fail(DR_EFULL, "MPI group: no memory");
     if (st.code != DR_OK) return st; /* messages may be on their way into g and greet: the epoch is over */
     free(greet);
+    g->base.deadline_ns = 0; /* that was the meeting's; each step sets its own */
     *out = &g->base;
     return dr_ok();
 }
