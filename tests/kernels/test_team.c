@@ -15,6 +15,16 @@
 #include "tests/kernels/material.h"
 #include "tests/support/runner.h"
 
+#ifndef __has_feature /* clang's question; gcc defines macros */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) ||     \
+    __has_feature(thread_sanitizer)
+#define DR_SANITIZED 1
+#else
+#define DR_SANITIZED 0
+#endif
+
 struct count {
     _Atomic int hit[1000];
     _Atomic int bad;
@@ -100,7 +110,7 @@ static void team_refuses_too_many(void) {
     CU_ASSERT_PTR_NULL(t);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !DR_SANITIZED
 /* In a child whose address space has no room for the stacks of 64 threads. */
 static void team_reports_failed_start(void) {
     fflush(stdout);
@@ -141,7 +151,7 @@ static CU_TestInfo cases[] = {
     {"20,000 small jobs in a row lose no index", team_many_small_jobs},
     {"workers sleep between jobs and wake for the next", team_sleeps_between_jobs},
     {"a million threads are refused with EFULL", team_refuses_too_many},
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !DR_SANITIZED
     {"a thread that cannot be started gives EFULL and leaves no team", team_reports_failed_start},
 #endif
     {"workers keep denormal numbers", team_keeps_denormals},
