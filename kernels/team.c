@@ -24,7 +24,7 @@
  * ranks on the same cores. */
 enum { PAUSES = 200, YIELDS = 300, THREADS_MAX = 4096, LINE = 128 };
 
-static const uint32_t closed = UINT32_MAX; /* as next piece: nothing to take */
+static const uint32_t closed = UINT32_MAX; /* as next piece: nothing to take, since a job has fewer */
 
 struct worker {
     struct dr_team *team;
@@ -79,7 +79,7 @@ static uint32_t run_pieces(struct dr_team *t, int32_t thread) {
         int64_t grain = atomic_load_explicit(&t->grain, memory_order_relaxed);
         dr_team_fn *fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
         void *arg = atomic_load_explicit(&t->arg, memory_order_relaxed);
-        if (piece == closed || piece >= pieces) return (uint32_t)(claim >> 32);
+        if (piece >= pieces) return (uint32_t)(claim >> 32);
         if (!atomic_compare_exchange_weak_explicit(&t->claim, &claim, claim + 1, memory_order_acq_rel,
                                                    memory_order_acquire))
             continue;

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/exp.h"
+
 void *pool_take(struct pool *p, size_t bytes) {
     void *at = NULL;
     DR_ASSERT(p->n < (int)(sizeof p->at / sizeof p->at[0]));
@@ -116,6 +118,55 @@ double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_i
     for (int32_t c = col0; c < col0 + n_in; c++)
         total += matrix_value(m, row, c) * matrix_scale(m, row, c) * (double)x[c - col0];
     return total;
+}
+
+static float part_score(const float *q, const float *key, int n) {
+    float total = 0, s = 0;
+    for (int d = 0; d < n; d++) {
+        s = fmaf(q[d], key[d], s);
+        if (d % 128 == 127 || d == n - 1) total += s, s = 0;
+    }
+    return total;
+}
+
+/* One split. Blocks of keys end where the key's number is a multiple of 64. */
+static void ordered_split(struct ordered *state, const float *q, int a, int b, const float *keys,
+                          const float *values, size_t value_stride, int v_dim, int first, int end,
+                          float scale) {
+    float p[256], max = -INFINITY, sum = 0;
+    for (int j = first; j < end; j++) {
+        const float *key = keys + (size_t)j * (size_t)(a + b);
+        float latent = part_score(q, key, a), rotated = part_score(q + a, key + a, b);
+        p[j - first] = (latent + rotated) * scale;
+        max = p[j - first] > max ? p[j - first] : max;
+    }
+    for (int j = 0; j < end - first; j++) sum += p[j] = dr_exp(p[j] - max);
+    float most = state->sum == 0 || max > state->max ? max : state->max;
+    float old = state->sum == 0 ? 0 : dr_exp(state->max - most), fresh = dr_exp(max - most);
+    for (int d = 0; d < v_dim; d++) {
+        float total = 0, s = 0;
+        for (int j = first; j < end; j++) {
+            s = fmaf(values[(size_t)j * value_stride + (size_t)d], p[j - first], s);
+            if ((j + 1) % 64 == 0 || j == end - 1) total += s, s = 0;
+        }
+        state->o[d] = state->sum == 0 ? total : fmaf(total, fresh, state->o[d] * old);
+    }
+    state->sum = state->sum == 0 ? sum : fmaf(sum, fresh, state->sum * old);
+    state->max = most;
+}
+
+void attention_ordered(struct ordered *state, const float *q, int a, int b, const float *keys,
+                       const float *values, size_t value_stride, int v_dim, int first, int end, int split,
+                       float scale) {
+    for (int next; first < end; first = next) {
+        next = (first / split + 1) * split < end ? (first / split + 1) * split : end;
+        ordered_split(state, q, a, b, keys, values, value_stride, v_dim, first, next, scale);
+    }
+}
+
+float attention_ordered_finish(struct ordered *state, int v_dim) {
+    for (int d = 0; d < v_dim; d++) state->o[d] = state->sum == 0 ? 0 : state->o[d] / state->sum;
+    return state->sum == 0 ? -INFINITY : state->max + dr_ln(state->sum);
 }
 
 struct rig rig_init(int32_t n_thread) {

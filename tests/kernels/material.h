@@ -39,6 +39,17 @@ struct dr_weight matrix_slice(struct pool *p, const struct matrix *m, int32_t ro
 float matrix_dot_ordered(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x);
 double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_in, const float *x);
 
+/* One query against keys [first, end) by scalar code in the order that kernels/README.md promises, joined to
+ * a state (max, sum, o). The query and each key are two parts of dims a and b; key i is at keys + i * (a +
+ * b). A split ends at multiples of `split`. */
+struct ordered {
+    float max, sum, o[64];
+};
+void attention_ordered(struct ordered *state, const float *q, int a, int b, const float *keys,
+                       const float *values, size_t value_stride, int v_dim, int first, int end, int split,
+                       float scale);
+float attention_ordered_finish(struct ordered *state, int v_dim); /* divides o, returns the log-sum-exp */
+
 double decode_value(enum dr_wtype t, const void *src, size_t index);
 
 /* A team of n threads and the CPU table; aborts when there is none. */

@@ -126,6 +126,30 @@ static void absorbed_formula(void) {
     rig_fini(&r);
 }
 
+static void absorbed_promised_order(void) {
+    struct rig r = rig_init(2);
+    static const int32_t split[] = {256, 128, 85};
+    for (size_t i = 0; i < 3; i++) {
+        struct pool p = {0};
+        enum { H = 18, LAT = 50, ROPE = 6 };
+        struct scene s = make(&p, &r, DR_ROW_FP8, LAT, ROPE, 22, 600);
+        struct dr_attn_absorbed a = query(&p, &s, N_LENGTH, H, lengths, split[i]);
+        CHECK_OK(r.ops->attn_absorbed(&a, &r.stream));
+        for (int32_t row = 0; row < N_LENGTH * H; row += 5) {
+            int32_t t = row / H;
+            const float *rows = s.rows + (size_t)(t % 4) * 600 * (size_t)s.width;
+            struct ordered want = {.max = -INFINITY};
+            attention_ordered(&want, a.u + row * s.width, LAT, ROPE, rows, rows, (size_t)s.width, LAT, 0,
+                              lengths[t], split[i], a.scale);
+            float lse = attention_ordered_finish(&want, LAT);
+            CU_ASSERT_TRUE(same_floats(a.o + row * LAT, want.o, LAT));
+            CU_ASSERT_TRUE(same_floats(a.lse + row, &lse, 1));
+        }
+        pool_fini(&p);
+    }
+    rig_fini(&r);
+}
+
 static void absorbed_invariance(void) {
     struct pool p = {0};
     struct rig one = rig_init(1);
@@ -293,6 +317,7 @@ static void absorbed_large_scores(void) { /* one key dominates by hundreds: its 
 
 static CU_TestInfo cases[] = {
     {"every cache type and length agrees with softmax in double", absorbed_formula},
+    {"its additions come in the promised order, bit for bit", absorbed_promised_order},
     {"alone, on 1 to 4 threads, with any scratch, a row has the same bits", absorbed_invariance},
     {"a slice of heads has the bits of the whole", absorbed_heads_are_independent},
     {"parts of 2 and 3 members merge to the whole", absorbed_members_merge},

@@ -132,6 +132,35 @@ static void expanded_chunks(void) {
     pool_fini(&p);
 }
 
+static void expanded_promised_order(void) {
+    struct pool p = {0};
+    struct rig r = rig_init(2);
+    struct scene s = make(&p);
+    static const int32_t border[] = {0, 100, 433, KEYS}; /* pieces that start inside a block and a split */
+    float *keys = pool_take(&p, KEYS * QK * sizeof *keys);
+    for (int i = 0; i < 3; i++) piece(&r, &s, 0, KEYS, border[i], border[i + 1] - border[i], i == 0);
+    for (int h = 0; h < H; h++) {
+        for (int j = 0; j < KEYS; j++) {
+            memcpy(keys + j * QK, s.k + (j * H + h) * NOPE, NOPE * sizeof *keys);
+            memcpy(keys + j * QK + NOPE, s.k_pe + j * PE_STRIDE, ROPE * sizeof *keys);
+        }
+        for (int32_t t = 0; t < KEYS; t += 29) {
+            struct ordered want = {.max = -INFINITY};
+            float lse = -INFINITY;
+            for (int i = 0; i < 3 && border[i] <= t; i++) { /* between pieces the state is normalised */
+                if (want.sum != 0) want.max = lse, want.sum = 1;
+                attention_ordered(&want, s.q + t * Q_STRIDE + h * QK, NOPE, ROPE, keys, s.v + h * V, H * V, V,
+                                  border[i], dr_min_i32(border[i + 1], t + 1), 256, 0.7f);
+                lse = attention_ordered_finish(&want, V);
+            }
+            CU_ASSERT_TRUE(same_floats(s.o + (t * H + h) * V, want.o, V));
+            CU_ASSERT_TRUE(same_floats(s.lse + t * H + h, &lse, 1));
+        }
+    }
+    rig_fini(&r);
+    pool_fini(&p);
+}
+
 static void expanded_no_visible_key(void) {
     struct pool p = {0};
     struct rig r = rig_init(2);
@@ -145,6 +174,7 @@ static void expanded_no_visible_key(void) {
     memcpy(lse, s.lse, 20 * H * sizeof *lse);
     piece(&r, &s, 0, 20, 0, 20, true);
     CU_ASSERT_TRUE(same_floats(s.o, o, 20 * H * V) && same_floats(s.lse, lse, 20 * H));
+    s.lse[5] = lse[5] = -INFINITY;       /* even an empty one that holds numbers */
     piece(&r, &s, 0, 20, 20, 50, false); /* and a piece that nobody sees changes no bit */
     CU_ASSERT_TRUE(same_floats(s.o, o, 20 * H * V) && same_floats(s.lse, lse, 20 * H));
     piece(&r, &s, 0, 0, 0, 20, true);
@@ -224,6 +254,7 @@ static void merge_formula(void) {
 
 static CU_TestInfo cases[] = {
     {"whole and in pieces it agrees with softmax in double", expanded_formula},
+    {"its additions come in the promised order, bit for bit", expanded_promised_order},
     {"chunks of 1, 7, 64 and 100 tokens on 1 to 4 threads give the same bits", expanded_chunks},
     {"rows that see no key keep their bits, an empty state is a start", expanded_no_visible_key},
     {"NaN and infinity at a later position reach no earlier row", expanded_future_is_not_read},

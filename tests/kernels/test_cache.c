@@ -181,6 +181,29 @@ static void cache_fp8_is_stable(void) {
     rig_fini(&r);
 }
 
+static void cache_ties_go_to_even(void) {
+    struct rig r = rig_init(1);
+    struct pool p = {0};
+    struct dr_cache_view f8 = make_view(&p, DR_ROW_FP8, 2), bf = make_view(&p, DR_ROW_BF16, 2);
+    /* the largest number is 448 x 2^0 to the bit: scale 1, so the codes are E4M3 of the numbers themselves */
+    static const float eight[][2] = {{448, 448},          {1.0625f, 1},        {1.1875f, 1.25f},
+                                     {-1.0625f, -1},      {0x1p-10f, 0},       {0x3p-10f, 0x1p-8f},
+                                     {0x5p-10f, 0x1p-8f}, {0xfp-10f, 0x1p-6f}, {0x1.0001p-10f, 0x1p-9f}};
+    static const float half[][2] = {
+        {1 + 0x1p-8f, 1}, {1 + 0x3p-8f, 1 + 0x1p-6f}, {-1 - 0x1p-8f, -1}, {1 + 0x1.02p-8f, 1 + 0x1p-7f}};
+    float latent[LAT] = {0}, key[ROPE] = {0}, y[WIDTH], scale;
+    for (size_t i = 0; i < sizeof eight / sizeof *eight; i++) latent[i] = eight[i][0];
+    one_row(&r, &f8, latent, key, y);
+    memcpy(&scale, f8.base + LAT, 4);
+    CU_ASSERT_EQUAL(scale, 1);
+    for (size_t i = 0; i < sizeof eight / sizeof *eight; i++) CU_ASSERT_EQUAL(y[i], eight[i][1]);
+    for (size_t i = 0; i < sizeof half / sizeof *half; i++) latent[i] = half[i][0];
+    one_row(&r, &bf, latent, key, y);
+    for (size_t i = 0; i < sizeof half / sizeof *half; i++) CU_ASSERT_EQUAL(y[i], half[i][1]);
+    pool_fini(&p);
+    rig_fini(&r);
+}
+
 static void cache_empty(void) {
     struct rig r = rig_init(1);
     struct pool p = {0};
@@ -203,6 +226,7 @@ static CU_TestInfo cases[] = {
     {"put, gather and unpack return every row rounded once, for 1 to 3 members", cache_round_trip},
     {"NaN and infinity survive and spoil at most their group", cache_not_numbers},
     {"fp8 rows have power-of-two scales, are exact in bf16, and are stable", cache_fp8_is_stable},
+    {"ties go to even in bf16, in E4M3 and in its subnormals", cache_ties_go_to_even},
     {"empty calls and rows of other members store nothing", cache_empty},
     CU_TEST_INFO_NULL,
 };

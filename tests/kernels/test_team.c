@@ -4,6 +4,7 @@
  * Why:  a piece run twice or never would corrupt every op. */
 #include <dirent.h>
 #include <float.h>
+#include <immintrin.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,31 @@ static void team_sleeps_between_jobs(void) {
     rig_fini(&r);
 }
 
+struct meeting {
+    _Atomic int begun;
+    _Atomic int present[4];
+};
+
+/* Waits until four pieces have begun; a thread cannot run two of them. */
+static void meet(void *arg, int64_t begin, int64_t end, int32_t thread) {
+    struct meeting *m = arg;
+    (void)begin, (void)end;
+    m->present[thread]++;
+    m->begun++;
+    for (int i = 0; i < 20000 && m->begun < 4; i++) dr_clock_sleep_ns(1000000);
+}
+
+static void team_wakes_all_workers(void) {
+    struct rig r = rig_init(4);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 500 && !others_sleep(); i++) dr_clock_sleep_ns(10000000);
+        struct meeting m = {0};
+        dr_team_for(r.team, 4, 1, meet, &m);
+        for (int i = 0; i < 4; i++) CU_ASSERT_EQUAL(m.present[i], 1);
+    }
+    rig_fini(&r);
+}
+
 static void team_refuses_too_many(void) {
     struct dr_team *t = NULL;
     dr_status st = dr_team_create(1000000, &t);
@@ -139,6 +165,8 @@ static void halve_smallest(void *arg, int64_t begin, int64_t end, int32_t thread
 }
 
 static void team_keeps_denormals(void) {
+    _mm_setcsr(_mm_getcsr() |
+               0x8040); /* flush to zero, denormals are zero: what some libraries leave behind */
     struct rig r = rig_init(4);
     float out[256];
     dr_team_for(r.team, 256, 1, halve_smallest, out);
@@ -150,11 +178,12 @@ static CU_TestInfo cases[] = {
     {"every index is handled exactly once in pieces of the grain", team_every_index_once},
     {"20,000 small jobs in a row lose no index", team_many_small_jobs},
     {"workers sleep between jobs and wake for the next", team_sleeps_between_jobs},
+    {"sleeping workers all wake for a job that needs them", team_wakes_all_workers},
     {"a million threads are refused with EFULL", team_refuses_too_many},
 #if !DR_SANITIZED
     {"a thread that cannot be started gives EFULL and leaves no team", team_reports_failed_start},
 #endif
-    {"workers keep denormal numbers", team_keeps_denormals},
+    {"a team keeps denormal numbers whatever its creator had set", team_keeps_denormals},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_team = {.pName = "kernels/team", .pTests = cases};
