@@ -50,8 +50,20 @@ static double log_exact(double x) {
     return 2 * s * sum + e * 0.69314718055994530942;
 }
 
+/* 52 bits to the middle of their step: never 0, never 1 */
+static double uniform_52(uint64_t bits) {
+    return ((double)(bits >> 12) + 0.5) * 0x1p-52;
+}
+
 float dr_rng_gumbel(uint64_t key, uint64_t a, uint64_t b) {
-    double u = ((double)(dr_rng_u64(key, a, b) >> 12) + 0.5) * 0x1p-52;
+    return (float)-log_exact(-log_exact(uniform_52(dr_rng_u64(key, a, b))));
+}
+
+float dr_rng_gumbel_above(uint64_t key, uint64_t a, uint64_t b, float tail) {
+    /* -ln u >= 1 - u, so the Gumbel is at most -ln(1 - u), which is below d where 1 - u > e^-d. The margin
+     * covers the rounding of tail, of the caller's d and of the Gumbel to f32: each below 1e-5. */
+    double u = uniform_52(dr_rng_u64(key, a, b));
+    if (1 - u > (double)tail * 1.0001) return -INFINITY;
     return (float)-log_exact(-log_exact(u));
 }
 

@@ -21,6 +21,10 @@ float dr_rng_uniform(uint64_t key, uint64_t a, uint64_t b);
 /* Standard Gumbel, -ln(-ln u), with this project's own logarithm: equal bits on every machine. */
 float dr_rng_gumbel(uint64_t key, uint64_t a, uint64_t b);
 
+/* The same number when it is above d, else that number or -INFINITY: most of a vocabulary cannot win a draw,
+ * and is told so without the two logarithms. tail: e^-d, or up to 1e-4 of it more. */
+float dr_rng_gumbel_above(uint64_t key, uint64_t a, uint64_t b, float tail);
+
 /* Seed of choice i of a request with n > 1. */
 uint64_t dr_rng_derive(uint64_t key, uint64_t i);
 

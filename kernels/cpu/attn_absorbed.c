@@ -32,9 +32,13 @@ struct run {
 /* n rows from local row j, numbers [d, d + dims), padded with zeros to `stride`. */
 static void load_rows(const struct dr_attn_absorbed *a, size_t t, int32_t j, int32_t n, int32_t d,
                       int32_t dims, int32_t stride, float *out) {
+    const struct dr_cache_view *v = &a->cache;
+    int32_t page = j / v->page_rows, row = j % v->page_rows;
     for (int32_t i = 0; i < n; i++, out += stride) {
-        dr_cache_decode(&a->cache, dr_cache_row(&a->cache, a->table[t], j + i), d, dims, out);
+        const uint8_t *at = v->base + (size_t)a->table[t][page] * v->page_stride + (size_t)row * v->row_bytes;
+        dr_cache_decode(v, at, d, dims, out);
         for (int32_t pad = dims; pad < stride; pad++) out[pad] = 0;
+        if (++row == v->page_rows) page++, row = 0;
     }
 }
 

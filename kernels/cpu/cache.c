@@ -28,7 +28,7 @@ size_t dr_cache_row_used(const struct dr_cache_view *v) {
     return 0;
 }
 
-const uint8_t *dr_cache_row(const struct dr_cache_view *v, const uint32_t *table, int32_t i) {
+static const uint8_t *row_at(const struct dr_cache_view *v, const uint32_t *table, int32_t i) {
     return v->base + (size_t)table[i / v->page_rows] * v->page_stride +
            (size_t)(i % v->page_rows) * v->row_bytes;
 }
@@ -138,7 +138,7 @@ static void gather(void *arg, int64_t begin, int64_t end, int32_t thread) {
     size_t bytes = a->cache.row_bytes;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        memcpy(a->out + (size_t)i * bytes, dr_cache_row(&a->cache, a->table, a->first + (int32_t)i), bytes);
+        memcpy(a->out + (size_t)i * bytes, row_at(&a->cache, a->table, a->first + (int32_t)i), bytes);
 }
 
 dr_status dr_cpu_cache_gather(const struct dr_cache_gather *a, struct dr_stream *s) {

@@ -17,6 +17,3 @@ size_t dr_cache_row_used(const struct dr_cache_view *v);
 
 /* Numbers [first, first + n) of the row. Never crosses from latent to key in one call. */
 void dr_cache_decode(const struct dr_cache_view *v, const uint8_t *row, int32_t first, int32_t n, float *out);
-
-/* Address of local row i of the sequence with this page table. */
-const uint8_t *dr_cache_row(const struct dr_cache_view *v, const uint32_t *table, int32_t i);

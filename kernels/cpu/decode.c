@@ -44,8 +44,8 @@ static void decode_f16(const uint8_t *restrict src, size_t n, float *restrict ou
 
 static void decode_f8(const uint8_t *restrict src, size_t n, float *restrict out) {
     for (size_t i = 0; i < n; i++) {
-        int32_t code = (int32_t)((uint32_t)src[i] << 24) >> 4; /* the sign fills bits 28 to 31, its copies are masked out */
-        out[i] = float_of((uint32_t)code & 0x87f00000u) * 0x1p120f; /* bias 7 against 127 */
+        uint32_t code = (uint32_t)(int32_t)(int8_t)src[i] << 20; /* the sign fills bits 27 to 31 */
+        out[i] = float_of(code & 0x87f00000u) * 0x1p120f;        /* bias 7 against 127 */
     }
 }
 

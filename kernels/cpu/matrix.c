@@ -17,11 +17,18 @@ void dr_matrix_strip(const struct dr_weight *w, int32_t strip, const float *cons
     size_t bytes = dr_weight_elem_bytes(w->type), padded = (size_t)dr_weight_out_padded(w->n_out);
     const uint8_t *data = (const uint8_t *)w->data + (size_t)strip * (size_t)w->n_in * DR_STRIP * bytes;
     const float *scale = w->scale ? w->scale + (size_t)strip * DR_STRIP : NULL;
+    const uint8_t *data_end = (const uint8_t *)w->data + (size_t)w->n_in * padded * bytes;
     DR_ASSERT(n_row <= DR_MATRIX_ROWS);
     memset(total, 0, (size_t)n_row * DR_STRIP * sizeof *total);
     for (int32_t r = 0; r < n_row; r++) at[r] = x[r];
     int32_t len = dr_min_i32(DR_BLOCK - w->phase, w->n_in);
     for (int32_t k = 0; k < w->n_in; k += len, len = dr_min_i32(DR_BLOCK, w->n_in - k)) {
+        size_t block_bytes = (size_t)len * DR_STRIP * bytes;
+        /* the block after this one (2 to 8 KiB ahead) is asked for early: the hardware starts anew at every
+         * page */
+        for (size_t ahead = 0; ahead < block_bytes && block_bytes + ahead < (size_t)(data_end - data);
+             ahead += 64)
+            __builtin_prefetch(data + block_bytes + ahead);
         const float *block = (const float *)(const void *)data;
         if (w->type != DR_W_F32) {
             dr_decode(w->type, data, (size_t)len * DR_STRIP, panel);
@@ -37,7 +44,7 @@ void dr_matrix_strip(const struct dr_weight *w, int32_t strip, const float *cons
             for (int32_t i = 0; i < n_row * DR_STRIP; i++) total[i] += sum[i];
         }
         for (int32_t r = 0; r < n_row; r++) at[r] += len;
-        data += (size_t)len * DR_STRIP * bytes;
+        data += block_bytes;
     }
 }
 

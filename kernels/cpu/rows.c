@@ -92,7 +92,10 @@ static void pick_row(const struct dr_row_pick *a, size_t r) {
     for (size_t i = 0; i < (size_t)a->n; i++) {
         if (dr_float_key(x[i]) < a->least[r] || x[i] == -INFINITY) continue;
         uint32_t absolute = (uint32_t)a->first + (uint32_t)i;
-        float score = w->temperature > 0 ? x[i] + dr_rng_gumbel(w->seed, w->position, absolute) : x[i];
+        float score = x[i];
+        if (w->temperature > 0) /* only a Gumbel above best - x wins; before the first one everything may */
+            score += dr_rng_gumbel_above(w->seed, w->position, absolute,
+                                         best == -INFINITY ? 1 : dr_exp(x[i] - best));
         if (score > best) {
             best = score;
             id = absolute;

@@ -71,6 +71,23 @@ static void rng_gumbel_formula(void) {
     CU_ASSERT_TRUE(near);
 }
 
+static void rng_gumbel_above(void) {
+    bool right = true;
+    int spared = 0;
+    for (uint64_t i = 0; i < 100000; i++) {
+        double d = (double)dr_rng_uniform(9, i, 9) * 14 - 3;
+        float g = dr_rng_gumbel(4, i, 2), got = dr_rng_gumbel_above(4, i, 2, (float)exp(-d));
+        right = right && (got == g || (got == -INFINITY && (double)g <= d));
+        spared += got == -INFINITY;
+    }
+    CU_ASSERT_TRUE(right);
+    CU_ASSERT_TRUE(spared > 70000);      /* that is its purpose */
+    for (uint64_t i = 0; i < 20000; i++) /* exactly at the border, where rounding could decide */
+        right = right && dr_rng_gumbel_above(4, i, 2, (float)exp(-(double)dr_rng_gumbel(4, i, 2))) >=
+                             dr_rng_gumbel(4, i, 2);
+    CU_ASSERT_TRUE(right);
+}
+
 static void rng_depends_on_everything(void) {
     uint64_t v = dr_rng_u64(1, 2, 3);
     CU_ASSERT_EQUAL(dr_rng_u64(1, 2, 3), v);
@@ -99,6 +116,7 @@ static CU_TestInfo cases[] = {
     {"uniforms stay inside (0, 1) and are uniform", rng_uniform},
     {"Gumbels have the mean, variance and distribution of Gumbel", rng_gumbel},
     {"Gumbels are -ln(-ln u) to half a unit", rng_gumbel_formula},
+    {"a Gumbel that can win is never withheld", rng_gumbel_above},
     {"every bit of key and counter counts", rng_depends_on_everything},
     {"choices of one request have different seeds, choice 0 its own", rng_derived_seeds},
     {"the system's numbers differ", rng_system_differs},
