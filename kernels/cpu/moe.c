@@ -4,10 +4,11 @@
  * Why:  tokens are grouped by expert so that each expert's weights are read once a call.
  *
  * A pair is one token at one owned expert. Pairs lie in scratch ordered by expert, then token; the shared
- * expert is one more expert that every token has. Phase 1 makes the hidden row of every pair, split by
- * (expert, strip of hidden). Phase 2 makes the outputs, split by strip of outputs; each piece walks the
- * experts in ascending order and adds to its own columns of y, so a token's additions come in the order of
- * its experts whatever the grouping. */
+ * expert is one more expert that every token has. Experts pass in ascending batches of at most 2 n_tok pairs,
+ * so that hidden rows do not grow with n_active. Phase 1 of a batch makes its hidden rows, split by (expert,
+ * strip of hidden). Phase 2 makes the outputs, split by strip of outputs; each piece walks the experts in
+ * ascending order and adds to its own columns of y, so a token's additions come in the order of its experts
+ * whatever the grouping. */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
@@ -22,7 +23,7 @@ struct lists {
     int32_t *active; /* [n_owned + 1] local experts with pairs, ascending */
     int32_t *token;  /* [n_pair] */
     float *weight;   /* [n_pair]; not read for the shared expert */
-    float *hidden;   /* [n_pair, width] */
+    float *hidden;   /* [pairs of a batch, width] */
     size_t bytes;
 };
 
@@ -30,14 +31,23 @@ static size_t pairs_max(int32_t n_tok, int32_t n_active, int32_t n_owned) {
     return (size_t)n_tok * ((size_t)dr_min_i32(n_active, n_owned) + 1);
 }
 
+/* Pairs of a batch; an expert alone has at most n_tok. */
+static size_t batch_max(int32_t n_tok, int32_t n_active, int32_t n_owned) {
+    size_t all = pairs_max(n_tok, n_active, n_owned), two = 2 * (size_t)n_tok;
+    return all < two ? all : two;
+}
+
 /* Carves scratch; with base NULL only `bytes` means something. */
-static struct lists carve(uint8_t *base, size_t n_pair, size_t n_owned, size_t width) {
-    size_t first = 0;
+static struct lists carve(uint8_t *base, int32_t n_tok, int32_t n_active, int32_t n_owned_experts,
+                          int32_t hidden_width) {
+    size_t n_pair = pairs_max(n_tok, n_active, n_owned_experts),
+           n_row = batch_max(n_tok, n_active, n_owned_experts);
+    size_t n_owned = (size_t)n_owned_experts, width = (size_t)hidden_width, first = 0;
     size_t active = first + dr_size_align((n_owned + 2) * sizeof(int32_t), 64);
     size_t token = active + dr_size_align((n_owned + 1) * sizeof(int32_t), 64);
     size_t weight = token + dr_size_align(n_pair * sizeof(int32_t), 64);
     size_t hidden = weight + dr_size_align(n_pair * sizeof(float), 64);
-    struct lists l = {.bytes = hidden + dr_size_align(n_pair * width * sizeof(float), 64)};
+    struct lists l = {.bytes = hidden + dr_size_align(n_row * width * sizeof(float), 64)};
     if (base) {
         l.first = (int32_t *)(void *)(base + first);
         l.active = (int32_t *)(void *)(base + active);
@@ -51,13 +61,16 @@ static struct lists carve(uint8_t *base, size_t n_pair, size_t n_owned, size_t w
 size_t dr_moe_scratch_bytes(int32_t n_tok, int32_t dim, int32_t expert_dim, int32_t n_active,
                             int32_t n_owned) {
     (void)dim; /* outputs are added where they belong */
-    return carve(NULL, pairs_max(n_tok, n_active, n_owned), (size_t)n_owned, (size_t)expert_dim).bytes;
+    return carve(NULL, n_tok, n_active, n_owned, expert_dim).bytes;
 }
 
 struct run {
     const struct dr_moe *a;
     struct lists l;
     int32_t n_active;       /* experts with pairs, shared included */
+    int32_t begin, end;     /* the batch: active[begin .. end) */
+    int32_t first_pair;     /* of the batch: its hidden row is row 0 */
+    int32_t n_pair;         /* of the batch */
     int32_t width, n_strip; /* widest hidden row, and its strips */
 };
 
@@ -93,12 +106,28 @@ static void group_pairs(struct run *run) {
         if (first[e + 1] > first[e]) run->l.active[run->n_active++] = e;
 }
 
+/* The experts after the last batch whose pairs fit the hidden rows. */
+static void next_batch(struct run *run) {
+    const struct dr_moe *a = run->a;
+    int32_t most = (int32_t)batch_max(a->n_tok, a->n_active, a->n_owned);
+    run->begin = run->end;
+    run->n_pair = 0;
+    for (; run->end < run->n_active; run->end++) {
+        const int32_t *first = run->l.first + run->l.active[run->end];
+        int32_t n = first[1] - first[0];
+        DR_ASSERT(n <= most); /* a token names an expert once */
+        if (run->n_pair + n > most) break;
+        if (run->end == run->begin) run->first_pair = first[0];
+        run->n_pair += n;
+    }
+}
+
 static void hidden_items(void *arg, int64_t begin, int64_t end, int32_t thread) {
     const struct run *run = arg;
     const struct dr_moe *a = run->a;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int32_t e = run->l.active[i / run->n_strip], strip = (int32_t)(i % run->n_strip);
+        int32_t e = run->l.active[run->begin + i / run->n_strip], strip = (int32_t)(i % run->n_strip);
         const struct dr_expert *x = expert_of(a, e);
         int32_t n_lane = dr_min_i32(DR_STRIP, x->gate.n_out - strip * DR_STRIP);
         if (n_lane <= 0) continue; /* narrower than the widest */
@@ -111,7 +140,8 @@ static void hidden_items(void *arg, int64_t begin, int64_t end, int32_t thread) 
             dr_matrix_strip(&x->up, strip, row, n_row, up);
             for (int32_t j = 0; j < n_row * DR_STRIP; j++) gate[j] = dr_silu(gate[j]) * up[j];
             for (int32_t r = 0; r < n_row; r++)
-                memcpy(run->l.hidden + (size_t)(p + r) * (size_t)run->width + (size_t)strip * DR_STRIP,
+                memcpy(run->l.hidden + (size_t)(p - run->first_pair + r) * (size_t)run->width +
+                           (size_t)strip * DR_STRIP,
                        gate + (size_t)r * DR_STRIP, (size_t)n_lane * sizeof *gate);
         }
     }
@@ -125,7 +155,8 @@ static void add_expert(const struct run *run, int32_t e, int32_t strip, int32_t 
         int32_t n_row = dr_min_i32(DR_MATRIX_ROWS, end_p - p);
         const float *row[DR_MATRIX_ROWS];
         float total[DR_MATRIX_ROWS * DR_STRIP];
-        for (int32_t r = 0; r < n_row; r++) row[r] = run->l.hidden + (size_t)(p + r) * (size_t)run->width;
+        for (int32_t r = 0; r < n_row; r++)
+            row[r] = run->l.hidden + (size_t)(p - run->first_pair + r) * (size_t)run->width;
         dr_matrix_strip(&x->down, strip, row, n_row, total);
         for (int32_t r = 0; r < n_row; r++) {
             float *y = a->y + (size_t)run->l.token[p + r] * (size_t)a->dim + (size_t)strip * DR_STRIP;
@@ -144,9 +175,10 @@ static void output_items(void *arg, int64_t begin, int64_t end, int32_t thread) 
     (void)thread;
     for (int64_t strip = begin; strip < end; strip++) {
         int32_t n_lane = dr_min_i32(DR_STRIP, a->dim - (int32_t)strip * DR_STRIP);
-        for (size_t t = 0; t < (size_t)a->n_tok; t++)
+        for (size_t t = 0; run->begin == 0 && t < (size_t)a->n_tok; t++)
             memset(a->y + t * (size_t)a->dim + (size_t)strip * DR_STRIP, 0, (size_t)n_lane * sizeof *a->y);
-        for (int32_t i = 0; i < run->n_active; i++) add_expert(run, run->l.active[i], (int32_t)strip, n_lane);
+        for (int32_t i = run->begin; i < run->end; i++)
+            add_expert(run, run->l.active[i], (int32_t)strip, n_lane);
     }
 }
 
@@ -160,14 +192,15 @@ dr_status dr_cpu_moe(const struct dr_moe *a, struct dr_stream *s) {
         DR_ASSERT(x->gate.n_out == x->up.n_out && x->down.n_in == x->gate.n_out);
         run.width = dr_max_i32(run.width, x->gate.n_out);
     }
-    run.l = carve(a->scratch, pairs_max(a->n_tok, a->n_active, a->n_owned), (size_t)a->n_owned,
-                  (size_t)run.width);
+    run.l = carve(a->scratch, a->n_tok, a->n_active, a->n_owned, run.width);
     run.n_strip = dr_weight_out_padded(run.width) / DR_STRIP;
     group_pairs(&run);
-    int32_t rows =
-        dr_ceil_div(a->n_tok * a->n_active, dr_max_i32(1, a->n_owned)) + 1; /* an expert, on average */
-    dr_team_for(s->team, (int64_t)run.n_active * run.n_strip, dr_matrix_grain(2 * a->dim, rows), hidden_items,
-                &run);
-    dr_team_for(s->team, dr_weight_out_padded(a->dim) / DR_STRIP, 1, output_items, &run);
+    do { /* once at least: y is set to zero even where no expert is owned */
+        next_batch(&run);
+        int32_t n_expert = run.end - run.begin, n_row = dr_ceil_div(run.n_pair, dr_max_i32(1, n_expert));
+        dr_team_for(s->team, (int64_t)n_expert * run.n_strip, dr_matrix_grain(2 * a->dim, n_row),
+                    hidden_items, &run);
+        dr_team_for(s->team, dr_weight_out_padded(a->dim) / DR_STRIP, 1, output_items, &run);
+    } while (run.end < run.n_active);
     return dr_ok();
 }
