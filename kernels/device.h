@@ -41,8 +41,8 @@ static inline dr_status dr_event_wait(struct dr_event *e, struct dr_stream *s) {
 }
 
 /* Copies n_row pieces of `bytes`; a stride counts bytes between pieces. In order on the stream. */
-static inline void dr_copy_rows(void *to, size_t to_stride, const void *from, size_t from_stride, size_t bytes, size_t n_row,
-                                struct dr_stream *s) {
+static inline void dr_copy_rows(void *to, size_t to_stride, const void *from, size_t from_stride,
+                                size_t bytes, size_t n_row, struct dr_stream *s) {
     (void)s;
     for (size_t i = 0; i < n_row; i++)
         memcpy((uint8_t *)to + i * to_stride, (const uint8_t *)from + i * from_stride, bytes);
