@@ -299,12 +299,13 @@ struct dr_row_top {
     int32_t n_row, n, first, k;
 };
 
+/* clang-format off */
 #define DR_OPS(X)                                                                                            \
-    X(embed)                                                                                                 \
-    X(rmsnorm)                                                                                               \
-    X(linear) X(linear_heads) X(rope_angles) X(rope) X(cache_put) X(cache_gather) X(cache_unpack)            \
-        X(attn_absorbed) X(attn_expanded) X(attn_merge) X(swiglu) X(add) X(route) X(moe) X(logit_adjust)     \
-            X(row_max) X(row_mass) X(row_bins) X(row_pick) X(row_top)
+    X(embed) X(rmsnorm) X(linear) X(linear_heads) X(rope_angles) X(rope)                                     \
+    X(cache_put) X(cache_gather) X(cache_unpack) X(attn_absorbed) X(attn_expanded) X(attn_merge)             \
+    X(swiglu) X(add) X(route) X(moe)                                                                         \
+    X(logit_adjust) X(row_max) X(row_mass) X(row_bins) X(row_pick) X(row_top)
+/* clang-format on */
 
 /* The seam: one table, filled once at start. */
 struct dr_ops {
