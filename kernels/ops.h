@@ -175,6 +175,8 @@ struct dr_add {
     size_t n;
 };
 
+enum dr_route_kind { DR_ROUTE_SOFTMAX_GREEDY, DR_ROUTE_SOFTMAX_GROUP, DR_ROUTE_SIGMOID_NOAUX };
+
 /* Chooses experts (DeepSeek-V3 paper 2.1.2; V2 paper 2.2.2). Ties take the lowest index. */
 struct dr_route {
     int32_t *expert;     /* [n_tok, n_active], ascending */
@@ -182,7 +184,7 @@ struct dr_route {
     const float *logits; /* [n_tok, n_expert] */
     const float *bias;   /* [n_expert] or NULL; selects, never weighs */
     int32_t n_tok, n_expert, n_active, n_group, n_group_active;
-    int32_t kind; /* enum dr_router of model/config.h */
+    int32_t kind; /* enum dr_route_kind; same order as enum dr_router of model/config.h */
     bool norm_topk;
     float scale;
 };

@@ -8,15 +8,12 @@
 
 #include "kernels/exp.h"
 
-/* Numbers of enum dr_router in model/config.h, which this folder does not include; worker/ ties them
- * together. */
-enum { SOFTMAX_GREEDY, SOFTMAX_GROUP, SIGMOID_NOAUX };
 enum { EXPERTS_MAX = 4096 };
 
 /* score: what weighs.  choice: what selects (biased; -inf where it may not be chosen; NaN never wins). */
 static void make_scores(const struct dr_route *a, const float *logits, float *score, float *choice) {
     int32_t n = a->n_expert;
-    if (a->kind == SIGMOID_NOAUX) {
+    if (a->kind == DR_ROUTE_SIGMOID_NOAUX) {
         for (int32_t e = 0; e < n; e++) score[e] = dr_sigmoid(logits[e]);
     } else {
         float most = -INFINITY;
@@ -61,7 +58,7 @@ static void mask_groups(const struct dr_route *a, float *choice) {
     bool kept[EXPERTS_MAX];
     int32_t size = a->n_expert / a->n_group;
     for (int32_t g = 0; g < a->n_group; g++)
-        score[g] = group_score(choice + g * size, size, a->kind == SIGMOID_NOAUX);
+        score[g] = group_score(choice + g * size, size, a->kind == DR_ROUTE_SIGMOID_NOAUX);
     take_largest(score, a->n_group, a->n_group_active, kept);
     for (int32_t e = 0; e < a->n_expert; e++)
         if (!kept[e / size]) choice[e] = -INFINITY;
@@ -73,7 +70,7 @@ static void route_row(const struct dr_route *a, size_t t) {
     int32_t *expert = a->expert + t * (size_t)a->n_active;
     float *weight = a->weight + t * (size_t)a->n_active;
     make_scores(a, a->logits + t * (size_t)a->n_expert, score, choice);
-    if (a->kind != SOFTMAX_GREEDY && a->n_group > 1) mask_groups(a, choice);
+    if (a->kind != DR_ROUTE_SOFTMAX_GREEDY && a->n_group > 1) mask_groups(a, choice);
     take_largest(choice, a->n_expert, a->n_active, taken);
     double sum = 0;
     for (int32_t e = 0, k = 0; e < a->n_expert; e++) {
@@ -96,7 +93,7 @@ static void rows(void *arg, int64_t begin, int64_t end, int32_t thread) {
 dr_status dr_cpu_route(const struct dr_route *a, struct dr_stream *s) {
     struct dr_route args = *a;
     DR_ASSERT(a->n_expert <= EXPERTS_MAX && a->n_active <= a->n_expert);
-    DR_ASSERT(a->kind == SOFTMAX_GREEDY || a->n_group <= 1 ||
+    DR_ASSERT(a->kind == DR_ROUTE_SOFTMAX_GREEDY || a->n_group <= 1 ||
               (a->n_expert % a->n_group == 0 && a->n_group_active <= a->n_group));
     dr_team_for(s->team, a->n_tok, 4, rows, &args);
     return dr_ok();

@@ -7,7 +7,7 @@
 #include "tests/kernels/material.h"
 #include "tests/support/runner.h"
 
-enum { GREEDY, GROUP, SIGMOID }; /* enum dr_router of model/config.h */
+enum { GREEDY = DR_ROUTE_SOFTMAX_GREEDY, GROUP = DR_ROUTE_SOFTMAX_GROUP, SIGMOID = DR_ROUTE_SIGMOID_NOAUX };
 
 struct ranked {
     double value;
