@@ -10,6 +10,7 @@
 
 #include <CUnit/CUnit.h>
 
+#include "model/folder.h"
 #include "model/tensors.h"
 #include "tests/unit/model/fixture.h"
 
@@ -429,10 +430,36 @@ static void absurd_config(void) {
     fixture_fini(&f);
 }
 
+static void failing_reads(void) {
+    char dir[FIXTURE_PATH], byte[2], *text = NULL;
+    int folder = -1, fd = -1;
+    uint64_t bytes = 0;
+    size_t n = 0;
+    CU_ASSERT_EQUAL_FATAL(dr_folder_open(fixture_case("v3-bf16", dir), &folder).code, DR_OK);
+    CU_ASSERT_EQUAL_FATAL(dr_folder_open_file(folder, "config.json", &fd, &bytes).code, DR_OK);
+    CU_ASSERT_EQUAL(dr_folder_pread(fd, "config.json", byte, 2, bytes - 1).code,
+                    DR_EIO); /* as when it shrank meanwhile */
+    CU_ASSERT_PTR_NOT_NULL(strstr(dr_error_text(), "got 1: the file ends early"));
+    close(fd);
+    CU_ASSERT_EQUAL(dr_folder_pread(fd, "config.json", byte, 1, 0).code, DR_EIO);
+    CU_ASSERT_STRING_EQUAL(dr_error_text(), "config.json: expected 1 bytes at 0, got 0: Bad file descriptor");
+    static const char *const names[] = {"", ".", "..", "../v3-fp8/config.json", "/etc/hostname"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        CU_ASSERT_EQUAL(dr_folder_read(folder, names[i], 100, &text, &n).code, DR_EMODEL);
+        CU_ASSERT_PTR_NOT_NULL(
+            strstr(dr_error_text(), ": expected the plain name of a file in the model's folder"));
+    }
+    close(folder);
+    CU_ASSERT_EQUAL(dr_folder_open_file(folder, "config.json", &fd, &bytes).code, DR_EIO);
+    CU_ASSERT_STRING_EQUAL(dr_error_text(), "config.json: cannot be opened: Bad file descriptor");
+    CU_ASSERT_PTR_NULL(text);
+}
+
 static CU_TestInfo cases[] = {
     {"each damage is refused with file, tensor, expected, found", damaged_files},
     {"no folder, or a file instead of one, is refused", no_folder},
     {"missing, strange and oversized config files are refused", config_files},
+    {"a read that fails or ends early is an I/O error", failing_reads},
     {"an absurd config is refused by the first header", absurd_config},
     CU_TEST_INFO_NULL,
 };
