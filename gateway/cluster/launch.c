@@ -234,7 +234,7 @@ dr_status dr_run_create(const char *base, struct dr_launch *l) {
     if (!mkdtemp(path))
         return dr_fail(DR_EIO, "--run-dir %s: no folder can be made there: %s", base, strerror(errno));
     snprintf(l->run, sizeof l->run, "%s", path);
-    snprintf(l->link, sizeof l->link, "%s/link", path);
+    snprintf(l->link, sizeof l->link, "%.107s/link", path);
     return dr_ok();
 }
 

@@ -1,0 +1,14 @@
+/* suites.c - all suites of the gateway's unit tests.
+ * In:   names of suites, or nothing for all.      Out: exit status.
+ * Owns: the list. A new suite is one declaration and one row.
+ * Why:  see tests/support/runner.h. */
+#include "tests/support/runner.h"
+
+extern CU_SuiteInfo suite_cli, suite_engine, suite_launch, suite_resolve;
+
+int main(int argc, char **argv) {
+    CU_SuiteInfo suites[] = {
+        suite_launch, suite_resolve, suite_cli, suite_engine, CU_SUITE_INFO_NULL,
+    };
+    return dr_run_suites(suites, argc, argv);
+}
