@@ -148,10 +148,10 @@ static void link_close_loses_and_relaunches(void) {
     CU_ASSERT_TRUE(told_ends(&t));
     CU_ASSERT_STRING_EQUAL(t.text, "D:stop");
     struct dr_engine_facts *facts = malloc(sizeof *facts);
-    dr_engine_facts(r.engine, facts);
+    do dr_engine_facts(r.engine, facts); /* the count falls after the sink has returned */
+    while (facts->open_requests > 0);
     CU_ASSERT_EQUAL(facts->relaunches, 1);
     CU_ASSERT_EQUAL(facts->state, DR_ENGINE_READY);
-    CU_ASSERT_EQUAL(facts->open_requests, 0);
     CU_ASSERT_STRING_EQUAL(facts->reason, "the coordinator closed its link");
     free(facts);
     rig_stop(&r);
