@@ -2,14 +2,15 @@
  * In:   command line, environment DEEPRACK_<NAME>, file given by --config (`name = value` lines).
  * Out:  checked values; flag wins over environment, environment over file, file over default.
  * Owns: the strings inside struct dr_options until dr_options_fini.
- * Why:  nobody can list the behaviours of a program whose switches are spread over its sources; getenv elsewhere fails lint.
+ * Why:  nobody can list the behaviours of a program whose switches are spread over its sources.
  *
  * The gateway resolves all options once and hands the cluster options to coordinator and workers as flags. */
 #pragma once
 
 #include "common/status.h"
 
-enum dr_command { /* bits of a row's command mask */
+/* bits of a row's command mask */
+enum dr_command {
     DR_CMD_SERVE = 1,
     DR_CMD_GENERATE = 2,
     DR_CMD_CHAT = 4,
@@ -19,7 +20,8 @@ enum dr_command { /* bits of a row's command mask */
     DR_CMD_COORDINATOR = 64,
     DR_CMD_WORKER = 128,
     DR_CMD_ALL = 255,
-    DR_CMD_RUNS = DR_CMD_SERVE | DR_CMD_GENERATE | DR_CMD_CHAT | DR_CMD_SCORE, /* those that start a cluster */
+    DR_CMD_RUNS =
+        DR_CMD_SERVE | DR_CMD_GENERATE | DR_CMD_CHAT | DR_CMD_SCORE, /* those that start a cluster */
     DR_CMD_RANKS = DR_CMD_COORDINATOR | DR_CMD_WORKER,
     DR_CMD_CLUSTER = DR_CMD_RUNS | DR_CMD_RANKS,
     DR_CMD_LAYOUT = DR_CMD_CLUSTER | DR_CMD_INSPECT,
@@ -28,8 +30,8 @@ enum dr_command { /* bits of a row's command mask */
 
 enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OPT_STRING, DR_OPT_ENUM };
 
-/* clang-format off: one row an option
- * id, name, type, least, most (ENUM and STRING: 0, 0), default as text ("" = unset), commands, word in the help or
+/* clang-format off */
+/* One row an option: id, name, type, least, most (ENUM and STRING: 0, 0), default as text ("" = unset), commands, word in the help or
  * the choices "a|b", help. BYTES take K, M, G, T (powers of 1024). */
 #define DR_OPTIONS(X)                                                                                                   \
     X(MODEL, "model", STRING, 0, 0, "", DR_CMD_LAYOUT | DR_CMD_TOKENIZE, "DIR", "folder with config.json and safetensors")           \
@@ -102,11 +104,11 @@ enum dr_option { DR_OPTIONS(DR_X_) DR_OPTION_COUNT };
 #undef DR_X_
 
 struct dr_option_value {
-    bool set;           /* by flag, environment or file; false: the default (which may be "unset") */
-    bool present;       /* set or has a default */
-    int64_t number;     /* INT, BYTES, BOOL 0/1, ENUM index among the choices */
-    double real;        /* FLOAT */
-    char *text;         /* STRING and ENUM: owned; last of several --stop stands first in `more` */
+    bool set;       /* by flag, environment or file; false: the default (which may be "unset") */
+    bool present;   /* set or has a default */
+    int64_t number; /* INT, BYTES, BOOL 0/1, ENUM index among the choices */
+    double real;    /* FLOAT */
+    char *text;     /* STRING and ENUM: owned; of several --stop the last; all are in `stop` */
 };
 
 enum { DR_STOPS_MAX = 16 };
@@ -114,9 +116,9 @@ enum { DR_STOPS_MAX = 16 };
 struct dr_options {
     enum dr_command command;
     struct dr_option_value value[DR_OPTION_COUNT];
-    char *stop[DR_STOPS_MAX];       /* --stop may be given several times */
+    char *stop[DR_STOPS_MAX]; /* --stop may be given several times */
     int32_t n_stop;
-    char **rest;                    /* arguments that are no options, owned copies; at most 1 (inspect MODEL) */
+    char **rest; /* arguments that are no options, owned copies; at most 1 (inspect MODEL) */
     int32_t n_rest;
 };
 
@@ -124,15 +126,17 @@ struct dr_options {
 extern "C" {
 #endif
 
-/* argv: after the command word. Fails: EUSAGE naming the flag, the expected range or choices, what was found, and the nearest known name for
- * an unknown one. --name VALUE and --name=VALUE; BOOL: --name, --no-name, --name=true|false. */
+/* argv: after the command word. Fails: EUSAGE naming the flag, the expected range or choices, what was found,
+ * and the nearest known name for an unknown one. --name VALUE and --name=VALUE; BOOL: --name, --no-name,
+ * --name=true|false. */
 DR_FALLIBLE dr_options_parse(enum dr_command command, int argc, char **argv, struct dr_options *out);
 void dr_options_fini(struct dr_options *o);
 
 static inline bool dr_option_present(const struct dr_options *o, enum dr_option id) {
     return o->value[id].present;
 }
-static inline int64_t dr_option_int(const struct dr_options *o, enum dr_option id) { /* INT, BYTES, BOOL, ENUM */
+static inline int64_t dr_option_int(const struct dr_options *o,
+                                    enum dr_option id) { /* INT, BYTES, BOOL, ENUM */
     return o->value[id].number;
 }
 static inline double dr_option_float(const struct dr_options *o, enum dr_option id) {
@@ -144,13 +148,16 @@ static inline const char *dr_option_text(const struct dr_options *o, enum dr_opt
 
 const char *dr_option_name(enum dr_option id); /* "cache-width" */
 
-/* Sets a value as a flag would (the gateway resolves --pages, --context, --threads this way). Same failures as parse. */
+/* Sets a value as a flag would (the gateway resolves --pages, --context, --threads this way). Same failures
+ * as parse. */
 DR_FALLIBLE dr_option_set(struct dr_options *o, enum dr_option id, const char *text);
 
-/* Flags "--name=value" of all present options that `command` takes, for an exec: count, each malloc'd into out[]; room rows. */
+/* Flags "--name=value" of all present options that `command` takes, for an exec: count, each malloc'd into
+ * out[]; room rows. */
 int32_t dr_options_flags(const struct dr_options *o, enum dr_command command, char **out, int32_t room);
 
-/* The help of one command, wrapped to 80 columns: option, word, range or choices, default, text. To stdout. */
+/* The help of one command, wrapped to 80 columns: option, word, range or choices, default, text. To stdout.
+ */
 void dr_options_help(enum dr_command command);
 
 #ifdef __cplusplus

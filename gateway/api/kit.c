@@ -31,7 +31,7 @@ static dr_status read_tokenizer(struct dr_kit *kit, const char *dir) {
     if (st.code == DR_OK) st = path_in(dir, "tokenizer_config.json", &config);
     if (st.code == DR_OK) {
         if (access(json, F_OK) != 0)
-            dr_log(DR_LOG_WARN, "no_tokenizer", "%s is missing: prompts are token ids only", json);
+            dr_log(DR_LOG_INFO, "no_tokenizer", "%s is missing: prompts are token ids only", json);
         else
             st = dr_tokenizer_create(json, access(config, F_OK) == 0 ? config : NULL, &kit->tokenizer);
     }
@@ -75,13 +75,13 @@ static dr_status choose_chat(struct dr_kit *kit, const struct dr_options *o, con
         dr_chat_detect(file ? file : dr_tokenizer_facts(kit->tokenizer)->chat_template);
     free(file);
     if (layout == DR_CHAT_NONE) {
-        dr_log(DR_LOG_WARN, "no_chat",
+        dr_log(DR_LOG_INFO, "no_chat",
                "the model's files name no chat layout that is known: completions only");
         return dr_ok();
     }
     dr_status st = dr_chat_init(&kit->chat, layout, kit->tokenizer);
     if (st.code != DR_EMODEL) return st;
-    dr_log(DR_LOG_WARN, "no_chat", "layout %s: %s; completions only", dr_chat_name(layout), dr_error_text());
+    dr_log(DR_LOG_INFO, "no_chat", "layout %s: %s; completions only", dr_chat_name(layout), dr_error_text());
     kit->chat = (struct dr_chat){.layout = DR_CHAT_NONE};
     return dr_ok();
 }

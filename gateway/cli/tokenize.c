@@ -80,7 +80,8 @@ static dr_status take_messages(const struct dr_kit *kit, const json_t *line, jso
 
 static dr_status take_line(const struct dr_kit *kit, const char *text, size_t bytes) {
     json_t *line = NULL;
-    DR_TRY(dr_json_parse(text, bytes, (struct dr_json_limits){.bytes_max = LINE_BYTES_MAX}, &line));
+    DR_TRY(dr_json_parse(text, bytes,
+                         (struct dr_json_limits){.bytes_max = LINE_BYTES_MAX, .nul_allowed = true}, &line));
     json_t *value = json_object_get(line, "text"), *messages = json_object_get(line, "messages");
     dr_status st;
     if (!json_is_object(line) || !value == !messages)

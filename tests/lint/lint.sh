@@ -19,7 +19,7 @@ check "mpi.h outside its two files" '#include <mpi\.h>' 'proto/channel_mpi\.c|wo
 check "getenv outside the option table" '\bgetenv *\(' 'common/option\.c|tests/'
 check "generated protobuf types outside the codec" '\.pb-c\.h' 'proto/codec[a-z_]*\.[ch]'
 check "an unfinished mark" '\b(TODO|XXX|HACK)\b' 'tests/lint/'
-check "exit outside main.c" '\b_?exit *\(' '(gateway|coordinator|worker)/(main|loop)\.c|gateway/cluster/launch\.c|tests/|worker/beat\.c'
+check "exit outside main.c" '\b_?exit *\(' '(gateway|coordinator|worker)/(main|loop)\.c|gateway/cluster/supervisor\.c|tests/|worker/beat\.c'
 check "printf to stderr outside the log" 'fprintf *\(stderr' 'common/(status|log)\.c|gateway/(cli|cluster)/|gateway/main\.c|common/option\.c|(worker|coordinator)/main\.c|tests/'
 for d in common model kernels proto worker coordinator; do
     case $d in
