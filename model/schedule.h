@@ -19,14 +19,13 @@ enum dr_call_kind {
 };
 enum dr_call_group { DR_GROUP_STAGE, DR_GROUP_CACHE, DR_GROUP_PIPE, DR_GROUP_COUNT };
 
+/* clang-format off */
 #define DR_WHATS(X)                                                                                          \
-    X(EMBED, "embed")                                                                                        \
-    X(QUERY, "query")                                                                                        \
-    X(PARTIAL, "partial")                                                                                    \
-    X(PREFILL, "prefill")                                                                                    \
-    X(ATTN_OUT, "attn_out") X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary")                                    \
-        X(BOUNDARY_GATHER, "boundary_gather") X(SAMPLE_MAX, "sample_max") X(SAMPLE_MASS, "sample_mass")      \
-            X(SAMPLE_BINS, "sample_bins") X(SAMPLE_PICK, "sample_pick") X(SAMPLE_TOP, "sample_top")
+    X(EMBED, "embed") X(QUERY, "query") X(PARTIAL, "partial") X(PREFILL, "prefill") X(ATTN_OUT, "attn_out")  \
+    X(FFN_OUT, "ffn_out") X(BOUNDARY, "boundary") X(BOUNDARY_GATHER, "boundary_gather")                      \
+    X(SAMPLE_MAX, "sample_max") X(SAMPLE_MASS, "sample_mass") X(SAMPLE_BINS, "sample_bins")                  \
+    X(SAMPLE_PICK, "sample_pick") X(SAMPLE_TOP, "sample_top")
+/* clang-format on */
 #define DR_X_(name, text) DR_WHAT_##name,
 enum dr_call_what { DR_WHATS(DR_X_) DR_WHAT_COUNT };
 #undef DR_X_

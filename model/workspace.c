@@ -11,10 +11,14 @@
 #include "model/footprint.h"
 #include "model/schedule.h"
 
+/* Parts of (row, split) that absorbed attention may hold at once: enough to keep 16 threads busy with one
+ * row. */
+enum { ABSORBED_PARTS = 33 };
+
 struct counts {
     size_t rows, slots, slot_pages, bias, top, result_bytes;
     size_t dim, q_lora, lat, rope, nope, v, qk, row, row_bytes, heads, group_heads;
-    size_t c, cut, tp, absorbed, keys, boundary;
+    size_t c, cut, tp, absorbed, scratch_parts, keys, boundary;
     size_t mlp, experts, active, moe_scratch;
     size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1, else 0 */
 };
@@ -30,8 +34,9 @@ size_t dr_workspace_moe_scratch(const struct dr_config *c, const struct dr_layou
     if (!has_layer(c, &s, true)) return 0;
     size_t rows = (size_t)l->step_tokens;
     size_t width = (size_t)dr_max_i32(dr_range_len(s.expert_cols), dr_range_len(s.shared_cols));
-    size_t lists = (rows * (size_t)c->n_active + (size_t)dr_range_len(s.experts) + 1) * 16;
-    return dr_size_align(rows * (2 * (size_t)c->dim + 2 * width) * 4 + lists + 4096, 64);
+    size_t pairs = rows * ((size_t)c->n_active + 1), experts = (size_t)dr_range_len(s.experts) + 2;
+    /* hidden rows of a batch of experts; token and weight of each pair; two lists of experts; alignment */
+    return dr_size_align(rows * 2 * width * 4 + pairs * 8 + experts * 8 + 512, 64);
 }
 
 static size_t boundary_floats(const struct dr_config *c, const struct dr_layout *l) {
@@ -66,6 +71,7 @@ static struct counts count(const struct dr_config *c, const struct dr_layout *l,
         .cut = l->c > 1,
         .tp = (size_t)l->tp,
         .absorbed = (size_t)dr_min_i32(l->step_tokens, DR_ABSORBED_BATCH),
+        .scratch_parts = ABSORBED_PARTS,
         .keys = (size_t)DR_PIECE_PAGES * (size_t)l->page_tokens,
         .boundary = boundary_floats(c, l),
         .mlp = dense ? (size_t)dr_range_len(s.mlp_cols) : 0,

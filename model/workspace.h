@@ -21,6 +21,7 @@ enum dr_work_phase {
     DR_WORK_PHASE_COUNT
 };
 
+/* clang-format off */
 /* name, phase, elements (n: struct counts of workspace.c), bytes an element */
 #define DR_WORK_BUFFERS(X)                                                                                   \
     /* slots: page tables on all ranks; sampling state on the last stage */                                  \
@@ -54,6 +55,7 @@ enum dr_work_phase {
     X(PART, ABSORBED, n->absorbed * n->group_heads * (n->lat + 1), 4)                                        \
     X(PART_IN, ABSORBED, n->cut * n->absorbed * n->heads * n->c * (n->lat + 1), 4)                           \
     X(Z, ABSORBED, n->cut * n->absorbed * n->heads * n->lat, 4)                                              \
+    X(ATTN_SCRATCH, ABSORBED, n->scratch_parts * n->group_heads * (n->lat + 2), 4)                           \
     X(MINE, EXPANDED, n->keys / n->c, n->row_bytes)                                                          \
     X(GATHERED, EXPANDED, n->cut * n->keys, n->row_bytes)                                                    \
     X(LATENT, EXPANDED, n->keys * n->row, 4)                                                                 \
@@ -74,6 +76,7 @@ enum dr_work_phase {
     X(SAMPLE_IN, OUT, n->last * n->out * n->sample_bytes, 1)                                                 \
     X(SAMPLE_ALL, OUT, n->last * n->out * n->sample_bytes * n->tp, 1)                                        \
     X(SAMPLE_SUM, OUT, n->last * n->out * n->sample_bytes, 1)
+/* clang-format on */
 
 #define DR_X_(name, phase, elements, bytes) DR_BUF_##name,
 enum dr_work_buffer { DR_WORK_BUFFERS(DR_X_) DR_BUF_COUNT };

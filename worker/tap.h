@@ -7,10 +7,11 @@
 
 #include "kernels/device.h"
 
+/* clang-format off */
 #define DR_TAPS(X)                                                                                           \
-    X(EMBED, "embed")                                                                                        \
-    X(HIDDEN, "hidden") X(CKV, "ckv") X(KPE, "kpe") X(EXPERTS, "experts")                                    \
-        X(EXPERT_WEIGHTS, "expert_weights")
+    X(EMBED, "embed") X(HIDDEN, "hidden") X(CKV, "ckv") X(KPE, "kpe") X(EXPERTS, "experts")                  \
+    X(EXPERT_WEIGHTS, "expert_weights")
+/* clang-format on */
 #define DR_X_(name, text) DR_TAP_##name,
 enum dr_tap_kind { DR_TAPS(DR_X_) DR_TAP_KIND_COUNT };
 #undef DR_X_

@@ -74,6 +74,8 @@ static dr_status partials(struct dr_worker *w, int32_t index, const struct batch
             .n_head = (int32_t)heads,
             .split_rows = DR_PIECE_PAGES * w->layout->page_rows,
             .scale = w->softmax_scale,
+            .scratch = dr_worker_buffer(w, DR_BUF_ATTN_SCRATCH),
+            .scratch_bytes = w->map.size[DR_BUF_ATTN_SCRATCH],
         };
         DR_TRY(w->ops->attn_absorbed(&op, w->stream));
         u += cells * (size_t)dr_config_row_dim(c);
