@@ -150,12 +150,13 @@ static dr_status collect(struct dr_session *s, struct dr_generation *g, uint64_t
     bool cancelled = false;
     dr_status st = dr_ok();
     while (st.code == DR_OK && !piece.end) {
+        if (!cancelled && dr_interrupt_poll(s->interrupt, 0) > 0) {
+            dr_generation_cancel(g);
+            cancelled = true;
+        }
         if (!dr_generation_next(g, &piece)) {
             piece.end = false;
-            if (!dr_generation_wait(g, 100000000u) && dr_interrupt_poll(s->interrupt, 0) > 0 && !cancelled) {
-                dr_generation_cancel(g);
-                cancelled = true;
-            }
+            dr_generation_wait(g, 100000000u);
             continue;
         }
         for (int32_t i = 0; i < piece.n_token; i++) n_token += !piece.token[i].prompt;

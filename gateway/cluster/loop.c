@@ -102,8 +102,9 @@ static void lose(struct dr_engine *e, enum dr_code code, const char *text) {
     set_reason(e, code, text);
     const bool latched = count_failure(e);
     e->verdict = !e->was_ready || code != DR_EPEER || latched || is_draining(e);
-    dr_log(DR_LOG_ERROR, "epoch_lost", "epoch=%016" PRIx64 " failures=%d final=%d reason=\"%s\"",
-           e->facts.epoch, e->n_failed, e->verdict, text);
+    dr_log(e->was_ready ? DR_LOG_ERROR : DR_LOG_INFO, "epoch_lost",
+           "epoch=%016" PRIx64 " failures=%d final=%d reason=\"%s\"", e->facts.epoch, e->n_failed, e->verdict,
+           text);
     if (!e->verdict) set_state(e, DR_ENGINE_RELAUNCHING);
     dr_request_end_all(e, DR_FINISH_LOST, true);
     set_phase(e, DR_PHASE_STOPPING);
@@ -247,9 +248,10 @@ static void watch_ranks(struct dr_engine *e) {
         const struct dr_rank_state *r = &e->facts.rank[i];
         if (r->pid <= 1 || strcmp(r->host, host) != 0) continue;
         int fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
-        if (fd >= 0)
+        if (fd >= 0) {
+            e->rank_of_fd[e->n_rank_fd] = i;
             e->rank_fd[e->n_rank_fd++] = fd;
-        else
+        } else
             dr_log(DR_LOG_WARN, "rank_unwatched", "rank=%d pid=%d: %s", r->rank, r->pid, strerror(errno));
     }
 }
@@ -382,7 +384,9 @@ static void on_ranks(struct dr_engine *e, const struct pollfd *p, nfds_t n) {
     for (nfds_t i = FD_FIXED; i < n; i++) {
         if (!(p[i].revents & POLLIN)) continue;
         read_link(e); /* last words come before the end */
-        if (e->phase == DR_PHASE_READY) lose(e, DR_EPEER, "a rank on this machine ended");
+        const struct dr_rank_state *r = &e->facts.rank[e->rank_of_fd[i - FD_FIXED]];
+        if (e->phase == DR_PHASE_READY)
+            lose_because(e, DR_EPEER, "rank %d on %s (pid %d) ended", r->rank, r->host, r->pid);
         return;
     }
 }

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "gateway/cluster/resolve.h"
 
 enum { BAR_CELLS = 30 };
 static const uint64_t bar_every_ns = 100000000u,
@@ -33,16 +34,18 @@ void dr_progress_take(struct dr_progress_bar *p, const struct dr_progress *news)
         total += (double)p->total[i];
     }
     if (total <= 0) return;
-    const double part = done < total ? done / total : 1, gib = 1 << 30;
+    const double part = done < total ? done / total : 1;
+    char size[32];
     if (p->terminal) {
         char bar[BAR_CELLS + 1];
         for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < (int)(part * BAR_CELLS) ? '#' : '.';
         bar[BAR_CELLS] = 0;
-        fprintf(stderr, "\rloading weights [%s] %3.0f %% of %.2f GiB ", bar, 100 * part, total / gib);
+        fprintf(stderr, "\rloading weights [%s] %3.0f %% of %s ", bar, 100 * part,
+                dr_bytes_text((uint64_t)total, size));
         fflush(stderr);
         p->drawn = true;
     } else if (p->plain) {
-        fprintf(stderr, "loading weights: %.0f %% of %.2f GiB\n", 100 * part, total / gib);
+        fprintf(stderr, "loading weights: %.0f %% of %s\n", 100 * part, dr_bytes_text((uint64_t)total, size));
     } else {
         dr_log(DR_LOG_INFO, "loading", "percent=%.0f total_bytes=%.0f", 100 * part, total);
     }

@@ -71,6 +71,7 @@ struct dr_engine {
     uint8_t token[DR_TOKEN_BYTES];
     struct dr_supervisor job;
     int rank_fd[DR_RANKS_MAX]; /* pidfds of ranks on this machine */
+    int32_t rank_of_fd[DR_RANKS_MAX];
     int32_t n_rank_fd;
     uint64_t failed_ns[DR_FAILURES_MAX]; /* times of the last failures, oldest first */
     int32_t n_failed;
