@@ -37,7 +37,8 @@ static dr_status watch(struct dr_session *s, struct dr_engine_facts *facts) {
             return dr_fail(facts->code == DR_OK ? DR_EPEER : facts->code, "%s", facts->reason);
     }
     dr_engine_facts(s->engine, facts);
-    if (facts->state == DR_ENGINE_LATCHED) return dr_fail(DR_EPEER, "%s", facts->reason);
+    if (facts->state == DR_ENGINE_LATCHED)
+        return dr_fail(DR_EPEER, "the cluster was lost too often and not started again: %s", facts->reason);
     return dr_ok();
 }
 

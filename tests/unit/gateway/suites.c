@@ -2,6 +2,7 @@
  * In:   names of suites, or nothing for all.      Out: exit status.
  * Owns: the list. A new suite is one declaration and one row.
  * Why:  see tests/support/runner.h. */
+#include "common/log.h"
 #include "tests/support/runner.h"
 
 extern CU_SuiteInfo suite_cli, suite_engine, suite_launch, suite_resolve;
@@ -10,5 +11,6 @@ int main(int argc, char **argv) {
     CU_SuiteInfo suites[] = {
         suite_launch, suite_resolve, suite_cli, suite_engine, CU_SUITE_INFO_NULL,
     };
+    dr_log_init(DR_LOG_LEVEL_COUNT, DR_LOG_TEXT, "test", -1); /* silent */
     return dr_run_suites(suites, argc, argv);
 }
