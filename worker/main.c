@@ -1,0 +1,142 @@
+/* main.c - the program deeprack-worker: one rank of the tensor world.
+ * In:   options as flags (the gateway's, the same for all ranks).      Out: an exit status.
+ * Owns: channel, groups, team; the service owns the rest.
+ * Why:  a table of contents: options, MPI, model, join, load, serve, leave. */
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/option.h"
+#include "model/wish.h"
+#include "model/workspace.h"
+#include "worker/service.h"
+
+enum { LEAVE_SECONDS = 10, TAG_STAGE = 1, TAG_CACHE = 2, TAG_PIPE = 3 };
+
+static const uint64_t MEET_NS = 30000000000u; /* ranks that got START reach the groups within this */
+
+struct program {
+    struct dr_options options;
+    struct dr_config config;
+    struct dr_tensors *tensors;
+    struct dr_layout layout;
+    struct dr_team *team;
+    struct dr_stream stream;
+    struct dr_channel *channel;
+    struct dr_service *service;
+    struct dr_service_groups groups;
+    const struct dr_ops *ops;
+    uint64_t epoch;
+};
+
+static dr_status parse_epoch(const char *text, uint64_t *out) {
+    char *end = NULL;
+    *out = strtoull(text, &end, 16);
+    if (strlen(text) == 16 && strspn(text, "0123456789abcdefABCDEF") == 16 && !*end) return dr_ok();
+    return dr_fail(DR_EUSAGE,
+                   "--epoch is '%.20s', expected 16 hexadecimal digits; the gateway starts this program",
+                   text);
+}
+
+/* What this version cannot do is refused, not ignored. */
+static dr_status check_options(const struct dr_options *o) {
+    if (strcmp(dr_option_text(o, DR_OPTION_WEIGHTS), "int8") == 0)
+        return dr_fail(DR_EUSAGE, "--weights=int8 is not in this version; use --weights=native");
+    if (strcmp(dr_option_text(o, DR_OPTION_PRECISION), "fast") == 0)
+        return dr_fail(DR_EUSAGE, "--precision=fast is not in this version; use --precision=f32");
+    return dr_ok();
+}
+
+static dr_status read_model(struct program *p) {
+    const char *dir = dr_option_text(&p->options, DR_OPTION_MODEL);
+    DR_TRY(check_options(&p->options));
+    DR_TRY(dr_ops_cpu(&p->ops));
+    DR_TRY(dr_config_load(dir, &p->config));
+    struct dr_layout_wish wish = dr_wish_of(&p->options, &p->config);
+    DR_TRY(dr_layout_make(&p->config, &wish, &p->layout));
+    return dr_tensors_open(dir, &p->config, &p->tensors);
+}
+
+static dr_status group(int32_t first, int32_t stride, int32_t n, int32_t tag, size_t bytes,
+                       struct dr_group **out) {
+    int32_t member[DR_GROUP_MEMBERS_MAX];
+    if (n == 1) return dr_ok();
+    for (int32_t m = 0; m < n; m++) member[m] = first + m * stride;
+    return dr_group_mpi_create(member, n, tag, bytes, dr_clock_ns() + MEET_NS, out);
+}
+
+static dr_status meet(struct program *p) {
+    const struct dr_layout *l = &p->layout;
+    int32_t rank = p->channel->end - 1;
+    struct dr_shard s = dr_layout_shard(&p->config, l, rank);
+    size_t bytes = dr_workspace_collective_bytes(&p->config, l, rank);
+    DR_TRY(group(rank - s.t, 1, l->tp, TAG_STAGE, bytes, &p->groups.stage));
+    DR_TRY(group(rank - s.member, 1, l->c, TAG_CACHE, bytes, &p->groups.cache));
+    return group(s.t, l->tp, l->pp, TAG_PIPE, bytes, &p->groups.pipe);
+}
+
+static dr_status work(struct program *p) {
+    struct dr_service_setup setup = {
+        .config = &p->config,
+        .tensors = p->tensors,
+        .layout = &p->layout,
+        .channel = p->channel,
+        .ops = p->ops,
+        .stream = &p->stream,
+        .epoch = p->epoch,
+        .deadline_scale = dr_option_float(&p->options, DR_OPTION_DEADLINE_SCALE),
+    };
+    bool go = false;
+    DR_TRY(dr_service_create(&setup, &p->service));
+    DR_TRY(dr_service_join(p->service, &go));
+    if (!go) return dr_ok();
+    DR_TRY(meet(p));
+    DR_TRY(dr_team_create((int32_t)dr_option_int(&p->options, DR_OPTION_THREADS), &p->team));
+    p->stream.team = p->team;
+    DR_TRY(dr_service_load(p->service, &p->groups));
+    return dr_service_serve(p->service);
+}
+
+static void leave(struct program *p) {
+    alarm(
+        LEAVE_SECONDS); /* ranks that do not reach finalize must not keep this one: the signal ends the job */
+    dr_service_destroy(p->service);
+    dr_group_destroy(p->groups.stage);
+    dr_group_destroy(p->groups.cache);
+    dr_group_destroy(p->groups.pipe);
+    dr_channel_destroy(p->channel);
+    dr_mpi_finalize();
+    dr_team_destroy(p->team);
+    dr_tensors_destroy(p->tensors);
+    dr_options_fini(&p->options);
+}
+
+/* Without MPI_Finalize, which waits for ranks that may be dead; mpirun ends the job. */
+static _Noreturn void die(struct program *p, dr_status st) {
+    int model = dr_code_exit(DR_EMODEL), internal = dr_code_exit(DR_EINTERNAL);
+    if (p->channel) dr_service_tell(p->channel, p->epoch, st);
+    dr_log(DR_LOG_ERROR, "rank_failed", "code=%s reason=\"%s\"", dr_code_name(st.code), dr_error_text());
+    _exit(st.code == DR_EMODEL || st.code == DR_ENOENT || st.code == DR_EUSAGE ? model : internal);
+}
+
+int main(int argc, char **argv) {
+    struct program p = {.epoch = 0};
+    dr_status st = dr_options_parse(DR_CMD_WORKER, argc - 1, argv + 1, &p.options);
+    if (st.code == DR_OK) st = parse_epoch(dr_option_text(&p.options, DR_OPTION_EPOCH), &p.epoch);
+    if (st.code == DR_OK) st = dr_channel_mpi_create(&argc, &argv, &p.channel);
+    dr_log_init((enum dr_log_level)dr_option_int(&p.options, DR_OPTION_LOG_LEVEL),
+                (enum dr_log_format)dr_option_int(&p.options, DR_OPTION_LOG_FORMAT), "worker",
+                p.channel ? p.channel->end - 1 : -1);
+    signal(SIGPIPE, SIG_IGN);
+    if (st.code == DR_OK) st = read_model(&p);
+    if (st.code == DR_OK) st = work(&p);
+    if (st.code != DR_OK) die(&p, st);
+    leave(&p);
+    return 0;
+}
