@@ -65,11 +65,13 @@ static void notify(void *arg) {
 
 void dr_visit_begin(struct dr_visit *v) {
     v->begun = true;
-    dr_watch_set(&v->http->watch, v->socket, DR_PHASE_BUSY, v);
     pthread_mutex_lock(&v->lock);
     v->suspended = true;
     MHD_suspend_connection(v->connection);
     pthread_mutex_unlock(&v->lock);
+    /* Only now: a cut that came before the suspension would find nothing to resume, and nobody would ever do
+     * it. */
+    dr_watch_set(&v->http->watch, v->socket, DR_PHASE_BUSY, v);
     push(v);
 }
 

@@ -50,7 +50,7 @@ struct dr_visit {
     struct dr_problem problem; /* status 0: none; sent once the body is there */
     bool begun, fatal;
     size_t ignored_bytes; /* of a body that is refused anyway */
-    int status; /* of the response that was queued */
+    int status;           /* of the response that was queued */
 
     /* under lock */
     pthread_mutex_t lock; /* libmicrohttpd's own lock may be taken under it */

@@ -256,6 +256,49 @@ static void vanished_clients(void) {
     rig_end(&r);
 }
 
+struct half {
+    int32_t port;
+    int hung;
+};
+
+static void *half_close(void *arg) {
+    struct half *h = arg;
+    static const char text[] = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 33\r\n\r\n"
+                               "{\"prompt\":\"x\",\"max_tokens\":2000} ";
+    char got[512];
+    for (int i = 0; i < 150 && !h->hung; i++) {
+        int fd = rig_connect(h->port);
+        bool sent = send(fd, text, sizeof text - 1, MSG_NOSIGNAL) == (ssize_t)sizeof text - 1;
+        if (i % 4) dr_clock_sleep_ns((uint64_t)(i % 4) * 100000);
+        shutdown(fd, SHUT_WR);
+        if (!sent || recv(fd, got, sizeof got, 0) != 0) h->hung++;
+        close(fd);
+    }
+    return NULL;
+}
+
+/* Clients that close their sending side with, or just after, the last byte of the request: every moment in
+ * which that can be noticed. The server must close all of these connections and forget the work. */
+static void half_closed_clients(void) {
+    enum { N = 4 };
+    struct rig r;
+    pthread_t thread[N];
+    struct half half[N];
+    rig_begin(&r, NULL);
+    fake_set(r.engine, FAKE_HANG, NULL, 0);
+    for (int i = 0; i < N; i++) {
+        half[i] = (struct half){.port = r.port};
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&thread[i], NULL, half_close, &half[i]), 0);
+    }
+    for (int i = 0; i < N; i++) {
+        pthread_join(thread[i], NULL);
+        CU_ASSERT_EQUAL(half[i].hung, 0);
+    }
+    CU_ASSERT_TRUE(rig_until(r.engine, open_count, 0));
+    CU_ASSERT_TRUE(dr_server_drain(r.server, 5000000000u));
+    rig_end(&r);
+}
+
 /* It asks for a long stream and never reads; others are served meanwhile, and in the end it is cut. */
 static void slow_reader(void) {
     struct rig r;
@@ -402,6 +445,7 @@ static CU_TestInfo cases[] = {
     {"health follows the state of the cluster", health},
     {"without the key only health answers", keys},
     {"work of clients that went away is cancelled", vanished_clients},
+    {"clients that close their sending side are closed, whenever it is noticed", half_closed_clients},
     {"a reader that does not read holds up nobody and is cut", slow_reader},
     {"a connection serves several requests", kept_connections},
     {"32 streams at once are all whole", many_clients},
