@@ -160,12 +160,14 @@ class Server:
 
     def kill(self):
         """For a test that failed: nothing may disturb the next one."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+        for _ in range(2):  # the first drains, the second ends at once
+            if self.process.poll() is None:
+                self.process.terminate()
+                time.sleep(0.2)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 @pytest.fixture(scope="session", params=list(LAYOUTS))
