@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import openai
 import pytest
@@ -183,14 +185,19 @@ def test_a_full_queue_says_429(start):
     client = server.client()
     readers = [Reader(client)]
     assert until(lambda: readers[0].chunks > 2, 10)
-    import urllib.error
-    import urllib.request
     body = json.dumps({"prompt": [[35, 36]] * 128, "n": 2, "max_tokens": 1}).encode()
-    request = lambda: urllib.request.Request(server.url("/v1/completions"), body, {"Content-Type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError) as error:  # 256 wait at most
-        threading.Thread(target=lambda: urllib.request.urlopen(request(), timeout=60), daemon=True).start()
-        time.sleep(0.3)
-        urllib.request.urlopen(request(), timeout=60)
-    assert error.value.code == 429 and int(error.value.headers["retry-after"]) >= 1
-    assert json.load(error.value)["error"]["code"] == "queue_full"
+
+    def submit():
+        request = urllib.request.Request(server.url("/v1/completions"), body, {"Content-Type": "application/json"})
+        try:
+            return urllib.request.urlopen(request, timeout=60).status, None, None
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, json.load(error)
+    waiting = threading.Thread(target=submit)
+    waiting.start()
+    assert until(lambda: server.metric("vllm:num_requests_waiting") > 200, 5)
+    status, headers, reply = submit()  # 256 wait at most
+    assert status == 429 and int(headers["retry-after"]) >= 1
+    assert reply["error"]["code"] == "queue_full" and reply["error"]["type"] == "rate_limit_error"
     server.kill()
+    waiting.join(10)
