@@ -15,8 +15,8 @@ dr_status dr_pages_set(struct dr_page_tables *t, const struct dr_pages *p) {
     if (p->slot < 0 || p->slot >= t->n_slot)
         return dr_fail(DR_EPROTO, "pages: slot %d, expected 0 to %d", p->slot, t->n_slot - 1);
     if (p->first < 0 || p->n < 0 || p->first > t->slot_pages - p->n)
-        return dr_fail(DR_EPROTO, "pages of slot %d: entries %d to %d, a slot has %d", p->slot, p->first,
-                       p->first + p->n - 1, t->slot_pages);
+        return dr_fail(DR_EPROTO, "pages of slot %d: %d entries from %d on, a slot has %d", p->slot, p->n,
+                       p->first, t->slot_pages);
     for (int32_t i = 0; i < p->n; i++)
         if (p->page[i] >= (uint32_t)t->n_page)
             return dr_fail(DR_EPROTO, "pages of slot %d: entry %d is page %u, this rank has %d pages",
