@@ -117,12 +117,18 @@ static void leave(struct program *p) {
     dr_options_fini(&p->options);
 }
 
+/* A wrong command line, a missing file and a refused model have exit codes of their own; all else is
+ * internal. */
+static int exit_code(enum dr_code code) {
+    bool own = code == DR_EUSAGE || code == DR_ENOENT || code == DR_EIO || code == DR_EMODEL;
+    return dr_code_exit(own ? code : DR_EINTERNAL);
+}
+
 /* Without MPI_Finalize, which waits for ranks that may be dead; mpirun ends the job. */
 static _Noreturn void die(struct program *p, dr_status st) {
-    int model = dr_code_exit(DR_EMODEL), internal = dr_code_exit(DR_EINTERNAL);
     if (p->channel) dr_service_tell(p->channel, p->epoch, st);
     dr_log(DR_LOG_ERROR, "rank_failed", "code=%s reason=\"%s\"", dr_code_name(st.code), dr_error_text());
-    _exit(st.code == DR_EMODEL || st.code == DR_ENOENT || st.code == DR_EUSAGE ? model : internal);
+    _exit(exit_code(st.code));
 }
 
 int main(int argc, char **argv) {
