@@ -30,9 +30,9 @@ struct dr_service {
     int32_t rank;
     struct dr_worker *worker;
     struct dr_beater *beater;
-    struct dr_arena arena, scratch; /* decoded plan; encoder */
-    uint8_t *in, *out;              /* [ROOM] */
-    uint64_t step;                  /* of the last plan */
+    struct dr_arena arena; /* the decoded plan, and above it what an encoder needs: 5.4 and 2.4 MiB at most */
+    uint8_t *in, *out;     /* [ROOM] */
+    uint64_t step;         /* of the last plan */
 };
 
 static dr_status send_frame(struct dr_service *s, size_t bytes) {
@@ -71,7 +71,6 @@ dr_status dr_service_create(const struct dr_service_setup *setup, struct dr_serv
     s->out = malloc(ROOM);
     dr_status st = s->in && s->out ? dr_ok() : dr_fail(DR_EFULL, "no memory for frames");
     if (st.code == DR_OK) st = dr_arena_init(&s->arena, ARENA_BYTES);
-    if (st.code == DR_OK) st = dr_arena_init(&s->scratch, ARENA_BYTES);
     if (st.code != DR_OK) {
         dr_service_destroy(s);
         return st;
@@ -85,7 +84,6 @@ void dr_service_destroy(struct dr_service *s) {
     dr_beater_destroy(s->beater);
     dr_worker_destroy(s->worker);
     dr_arena_fini(&s->arena);
-    dr_arena_fini(&s->scratch);
     free(s->in);
     free(s->out);
     free(s);
@@ -103,7 +101,7 @@ static dr_status say_hello(struct dr_service *s) {
     };
     size_t bytes = 0;
     dr_host_name(hello.host, sizeof hello.host);
-    DR_TRY(dr_encode_hello(&hello, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes));
+    DR_TRY(dr_encode_hello(&hello, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
     return send_frame(s, bytes);
 }
 
@@ -131,7 +129,7 @@ static void tell_progress(void *arg, uint64_t done, uint64_t total) {
     struct dr_service *s = arg;
     struct dr_progress progress = {.rank = s->rank, .done_bytes = done, .total_bytes = total};
     size_t bytes = 0;
-    dr_status st = dr_encode_progress(&progress, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes);
+    dr_status st = dr_encode_progress(&progress, s->setup.epoch, &s->arena, s->out, ROOM, &bytes);
     if (st.code == DR_OK) st = send_frame(s, bytes);
     dr_ignore(st, "progress is for people; a lost coordinator shows at READY");
 }
@@ -165,7 +163,7 @@ dr_status dr_service_load(struct dr_service *s, const struct dr_service_groups *
     dr_log(DR_LOG_INFO, "loaded",
            "weights_bytes=%zu cache_bytes=%zu workspace_bytes=%zu collective_bytes=%zu ms=%" PRIu64,
            plan.weights, plan.cache, plan.workspace, plan.collective, ready.load_ns / 1000000u);
-    DR_TRY(dr_encode_ready(&ready, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes));
+    DR_TRY(dr_encode_ready(&ready, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
     return send_frame(s, bytes);
 }
 
@@ -188,17 +186,17 @@ static uint64_t allowed_ns(const struct dr_service *s, const struct dr_step_plan
 static dr_status send_logits(void *arg, const struct dr_logits *chunk) {
     struct dr_service *s = arg;
     size_t bytes = 0;
-    DR_TRY(dr_encode_logits(chunk, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes));
+    DR_TRY(dr_encode_logits(chunk, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
     return send_frame(s, bytes);
 }
 
 static dr_status answer(struct dr_service *s, const struct dr_step_out *out) {
     size_t bytes = 0;
     if (out->has_result && out->report.code == DR_OK) {
-        DR_TRY(dr_encode_step_result(&out->result, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes));
+        DR_TRY(dr_encode_step_result(&out->result, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
         DR_TRY(send_frame(s, bytes));
     }
-    DR_TRY(dr_encode_step_report(&out->report, s->setup.epoch, &s->scratch, s->out, ROOM, &bytes));
+    DR_TRY(dr_encode_step_report(&out->report, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
     return send_frame(s, bytes);
 }
 
