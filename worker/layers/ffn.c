@@ -4,7 +4,14 @@
  * Why:  every rank has all rows of the stage, so nothing is dispatched: each adds what it owns and one sum
  * joins the parts. */
 
+#include <assert.h>
+
 #include "worker/worker.h"
+
+static_assert((int)DR_ROUTE_SOFTMAX_GREEDY == (int)DR_ROUTER_SOFTMAX_GREEDY &&
+                  (int)DR_ROUTE_SOFTMAX_GROUP == (int)DR_ROUTER_SOFTMAX_GROUP &&
+                  (int)DR_ROUTE_SIGMOID_NOAUX == (int)DR_ROUTER_SIGMOID_NOAUX,
+              "kernels and model name the routers in one order");
 
 static dr_status linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
     struct dr_linear op = {
