@@ -84,7 +84,8 @@ static void quiet_descriptors(int report) {
     syscall(SYS_close_range, 4u, ~0u, 0u); /* client sockets must close when the gateway closes them */
 }
 
-static int watch(pid_t job, int signals) {
+/* Until the job and all its orphans are gone. *orphaned: the gateway died meanwhile. */
+static int watch(pid_t job, int signals, bool *orphaned) {
     uint64_t kill_at = 0, give_up_at = 0;
     bool job_gone = false;
     int status = 0;
@@ -104,7 +105,8 @@ static int watch(pid_t job, int signals) {
         if (poll(&p, 1, wait_ms) <= 0) continue;
         struct signalfd_siginfo info;
         if (read(signals, &info, sizeof info) != (ssize_t)sizeof info) continue;
-        if (info.ssi_signo == SIGTERM && !kill_at) {
+        *orphaned |= info.ssi_signo == SIGUSR1;
+        if ((info.ssi_signo == SIGTERM || info.ssi_signo == SIGUSR1) && !kill_at) {
             kill(job, SIGTERM);
             kill_at = dr_clock_ns() + TERM_MS * 1000000ull;
         }
@@ -117,8 +119,11 @@ __attribute__((noreturn)) static void supervise(char *const *argv, char *const *
     sigset_t ours;
     sigemptyset(&ours);
     sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGUSR1);
     sigaddset(&ours, SIGCHLD);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* A signal of its own: it comes when the gateway's engine thread dies, and getppid() may name the gateway
+     * for a while longer, until its last thread is gone. */
+    prctl(PR_SET_PDEATHSIG, SIGUSR1);
     if (getppid() != parent) _exit(0);
     prctl(PR_SET_NAME, "deeprack-watch");
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -133,8 +138,9 @@ __attribute__((noreturn)) static void supervise(char *const *argv, char *const *
         _exit(wrote == (ssize_t)sizeof why ? EXEC_FAILED : EXEC_FAILED - 1);
     }
     close(3);
-    int status = watch(job, signals);
-    if (getppid() != parent) dr_run_remove(run); /* the gateway was killed */
+    bool orphaned = false;
+    int status = watch(job, signals, &orphaned);
+    if (orphaned || getppid() != parent) dr_run_remove(run); /* the gateway was killed: nobody else does it */
     if (WIFSIGNALED(status)) _exit(128 + WTERMSIG(status));
     _exit(WEXITSTATUS(status));
 }
