@@ -10,9 +10,13 @@
 DR_SUITES(DR_X_)
 #undef DR_X_
 
-/* Impossible sizes give NULL under the address sanitizer too, as they do without it. */
+/* Impossible sizes give NULL under the sanitizers too, as they do without them. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
     return "allocator_may_return_null=1";
 }
 
