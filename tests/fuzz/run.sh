@@ -12,7 +12,9 @@ one() {
     name=$(basename "$target")
     local corpus=$here/corpus/${name#fuzz_}
     [ -d "$corpus" ] || { echo "FAIL $name: no corpus in $corpus" >"$logs/$name"; return 1; }
-    if "$target" -help=1 2>/dev/null | grep -q max_total_time; then
+    local help
+    help=$("$target" -help=1 2>&1 || true) # not through a pipe: grep -q would end it early, and pipefail would say no
+    if [[ $help == *max_total_time* ]]; then
         mkdir -p "$logs/$name.new"
         "$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -max_len=16384 -artifact_prefix="$logs/$name." "$logs/$name.new" \
             "$corpus" >"$logs/$name" 2>&1
