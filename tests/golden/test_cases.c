@@ -199,8 +199,9 @@ static void check_layout(const char *name, const struct form *f, enum dr_expert_
             disarm_taps(s);
             check_values(s, i);
         }
+        check_mixed(s, 1);
         check_mixed(s, 7);
-        if (cut == DR_EXPERTS_COLUMNS) check_mixed(s, 1);
+        check_mixed(s, 64);
         for (int32_t i = 0; i < PROMPTS; i++) {
             free(s->play[i].logits);
             free(s->play[i].last);
