@@ -2,7 +2,7 @@
  * In:   command line, environment, file, the defaults of the table in option.h.      Out: checked values.
  * Owns: nothing; the values own their strings.
  * Why:  see option.h. The only file that calls getenv. */
-#include "common/option.h"
+#include "common/option_table.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -17,15 +17,6 @@ enum {
     STOP_BYTES_MAX = 256,
 };
 
-struct row {
-    const char *name;
-    enum dr_option_type type;
-    double least, most;
-    const char *fallback;
-    unsigned commands;
-    const char *word, *help;
-};
-
 #define DR_X_(id, name_, type_, least_, most_, default_, commands_, word_, help_)                            \
     [DR_OPTION_##id] = {.name = name_,                                                                       \
                         .type = DR_OPT_##type_,                                                              \
@@ -35,7 +26,7 @@ struct row {
                         .commands = commands_,                                                               \
                         .word = word_,                                                                       \
                         .help = help_},
-static const struct row rows[DR_OPTION_COUNT] = {DR_OPTIONS(DR_X_)};
+const struct dr_option_row dr_option_table[DR_OPTION_COUNT] = {DR_OPTIONS(DR_X_)};
 #undef DR_X_
 
 static const struct {
@@ -59,7 +50,17 @@ static const char *command_name(enum dr_command command) {
 }
 
 const char *dr_option_name(enum dr_option id) {
-    return rows[id].name;
+    return dr_option_table[id].name;
+}
+
+dr_status dr_option_epoch(const struct dr_options *o, uint64_t *out) {
+    const char *text = dr_option_text(o, DR_OPTION_EPOCH);
+    if (strlen(text) != 16 || strspn(text, "0123456789abcdefABCDEF") != 16)
+        return dr_fail(DR_EUSAGE,
+                       "--epoch is '%.20s', expected 16 hexadecimal digits; the gateway starts this program",
+                       text);
+    *out = strtoull(text, NULL, 16);
+    return dr_ok();
 }
 
 /* ---- words for messages ---- */
@@ -73,7 +74,7 @@ static const char *shown(const char *text, char out[80]) {
 }
 
 /* What a row accepts, as the end of "expected ...". */
-static const char *expected(const struct row *r, char *out, size_t room) {
+static const char *expected(const struct dr_option_row *r, char *out, size_t room) {
     switch (r->type) {
     case DR_OPT_BOOL:
         snprintf(out, room, "true or false");
@@ -107,7 +108,7 @@ static const char *expected(const struct row *r, char *out, size_t room) {
     return out;
 }
 
-static dr_status refused(const struct row *r, const char *found) {
+static dr_status refused(const struct dr_option_row *r, const char *found) {
     char want[160], seen[80];
     return dr_fail(DR_EUSAGE, "--%s: expected %s, found '%s'", r->name, expected(r, want, sizeof want),
                    shown(found, seen));
@@ -195,7 +196,7 @@ static dr_status add_stop(struct dr_options *o, const char *text) {
 }
 
 /* Checks text and stores it; `v` keeps its old value on failure. */
-static dr_status store(const struct row *r, const char *text, struct dr_option_value *v) {
+static dr_status store(const struct dr_option_row *r, const char *text, struct dr_option_value *v) {
     struct dr_option_value fresh = {.set = true, .present = true};
     const char *end = "";
     bool good = true;
@@ -231,7 +232,7 @@ static dr_status store(const struct row *r, const char *text, struct dr_option_v
 
 dr_status dr_option_set(struct dr_options *o, enum dr_option id, const char *text) {
     if (id == DR_OPTION_STOP) DR_TRY(add_stop(o, text));
-    return store(&rows[id], text, &o->value[id]);
+    return store(&dr_option_table[id], text, &o->value[id]);
 }
 
 /* ---- names ---- */
@@ -257,7 +258,8 @@ static int distance(const char *a, size_t n, const char *b) {
 
 static int find(const char *name, size_t bytes) {
     for (int i = 0; i < DR_OPTION_COUNT; i++)
-        if (strlen(rows[i].name) == bytes && !memcmp(rows[i].name, name, bytes)) return i;
+        if (strlen(dr_option_table[i].name) == bytes && !memcmp(dr_option_table[i].name, name, bytes))
+            return i;
     return -1;
 }
 
@@ -268,13 +270,13 @@ static dr_status unknown(enum dr_command command, const char *name, size_t bytes
     memcpy(cut, name, n);
     cut[n] = 0;
     for (int i = 0; i < DR_OPTION_COUNT; i++) {
-        if (!(rows[i].commands & command)) continue;
-        int d = distance(cut, n, rows[i].name);
+        if (!(dr_option_table[i].commands & command)) continue;
+        int d = distance(cut, n, dr_option_table[i].name);
         if (d < least) least = d, best = i;
     }
     if (best >= 0 && least <= (n < 6 ? 2 : (int)n / 3))
         return dr_fail(DR_EUSAGE, "--%s: no such option of %s; did you mean --%s?", shown(cut, seen),
-                       command_name(command), rows[best].name);
+                       command_name(command), dr_option_table[best].name);
     return dr_fail(DR_EUSAGE, "--%s: no such option of %s; --help lists them", shown(cut, seen),
                    command_name(command));
 }
@@ -283,9 +285,9 @@ static dr_status elsewhere(enum dr_command command, int id) {
     char list[128] = "";
     size_t n = 0;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (rows[id].commands & commands[i].command && n < sizeof list)
+        if (dr_option_table[id].commands & commands[i].command && n < sizeof list)
             n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", commands[i].name);
-    return dr_fail(DR_EUSAGE, "--%s: not an option of %s; it belongs to %s", rows[id].name,
+    return dr_fail(DR_EUSAGE, "--%s: not an option of %s; it belongs to %s", dr_option_table[id].name,
                    command_name(command), list);
 }
 
@@ -293,13 +295,13 @@ static dr_status elsewhere(enum dr_command command, int id) {
 
 static dr_status take_defaults(struct dr_options *o) {
     for (int i = 0; i < DR_OPTION_COUNT; i++) {
-        if (!rows[i].fallback[0]) continue;
-        DR_TRY(store(&rows[i], rows[i].fallback, &o->value[i]));
+        if (!dr_option_table[i].fallback[0]) continue;
+        DR_TRY(store(&dr_option_table[i], dr_option_table[i].fallback, &o->value[i]));
         o->value[i].set = false;
     }
     const char *tmp = getenv("TMPDIR"); /* the system's own name for this one default */
     if (tmp && *tmp) {
-        DR_TRY(store(&rows[DR_OPTION_RUN_DIR], tmp, &o->value[DR_OPTION_RUN_DIR]));
+        DR_TRY(store(&dr_option_table[DR_OPTION_RUN_DIR], tmp, &o->value[DR_OPTION_RUN_DIR]));
         o->value[DR_OPTION_RUN_DIR].set = false;
     }
     return dr_ok();
@@ -327,9 +329,10 @@ static dr_status take_line(struct dr_options *o, char *line, bool seen[DR_OPTION
     if (id == DR_OPTION_LINK_TOKEN)
         return dr_fail(DR_EUSAGE, "--link-token: taken from the environment only");
     if (seen[id] && id != DR_OPTION_STOP)
-        return dr_fail(DR_EUSAGE, "--%s: given twice in this file", rows[id].name);
+        return dr_fail(DR_EUSAGE, "--%s: given twice in this file", dr_option_table[id].name);
     seen[id] = true;
-    if (!(rows[id].commands & o->command)) return dr_ok(); /* one file may serve several commands */
+    if (!(dr_option_table[id].commands & o->command))
+        return dr_ok(); /* one file may serve several commands */
     return dr_option_set(o, (enum dr_option)id, trim(equals + 1));
 }
 
@@ -373,10 +376,10 @@ static void clear_stops(struct dr_options *o) {
 
 static dr_status take_environment(struct dr_options *o) {
     for (int i = 0; i < DR_OPTION_COUNT; i++) {
-        if (!(rows[i].commands & o->command)) continue;
+        if (!(dr_option_table[i].commands & o->command)) continue;
         char name[NAME_MAX_BYTES + 16] = "DEEPRACK_";
         size_t n = strlen(name);
-        for (const char *p = rows[i].name; *p; p++)
+        for (const char *p = dr_option_table[i].name; *p; p++)
             name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         name[n] = 0;
         const char *text = getenv(name);
@@ -398,26 +401,26 @@ static dr_status take_flag(enum dr_command command, int argc, char **argv, int *
     bool negated = false;
     if (found < 0 && !equals && !strncmp(word, "no-", 3)) {
         found = find(word + 3, bytes - 3);
-        negated = found >= 0 && rows[found].type == DR_OPT_BOOL;
+        negated = found >= 0 && dr_option_table[found].type == DR_OPT_BOOL;
         if (!negated) found = -1;
     }
     if (found < 0) return unknown(command, word, bytes);
     if (found == DR_OPTION_LINK_TOKEN)
         return dr_fail(DR_EUSAGE, "--link-token: taken from the environment only");
-    if (!(rows[found].commands & command)) return elsewhere(command, found);
+    if (!(dr_option_table[found].commands & command)) return elsewhere(command, found);
     *id = found;
     if (negated)
         *value = "false";
     else if (equals)
         *value = equals + 1;
-    else if (rows[found].type == DR_OPT_BOOL)
+    else if (dr_option_table[found].type == DR_OPT_BOOL)
         *value = "true";
     else if (*at + 1 < argc)
         *value = argv[++*at];
     else {
         char want[160];
-        return dr_fail(DR_EUSAGE, "--%s: a value is missing; expected %s", rows[found].name,
-                       expected(&rows[found], want, sizeof want));
+        return dr_fail(DR_EUSAGE, "--%s: a value is missing; expected %s", dr_option_table[found].name,
+                       expected(&dr_option_table[found], want, sizeof want));
     }
     return dr_ok();
 }
@@ -475,7 +478,7 @@ dr_status dr_options_parse(enum dr_command command, int argc, char **argv, struc
     if (st.code == DR_OK) st = take_flags(&o, argc, argv, true);
     const char *path = dr_option_text(&o, DR_OPTION_CONFIG);
     const char *named = getenv("DEEPRACK_CONFIG");
-    if (!*path && named && rows[DR_OPTION_CONFIG].commands & command) path = named;
+    if (!*path && named && dr_option_table[DR_OPTION_CONFIG].commands & command) path = named;
     if (st.code == DR_OK && *path) st = take_file(&o, path);
     if (st.code == DR_OK) st = take_environment(&o);
     if (st.code == DR_OK) st = take_flags(&o, argc, argv, false);
@@ -501,10 +504,10 @@ int32_t dr_options_flags(const struct dr_options *o, enum dr_command command, ch
     int32_t n = 0;
     for (int i = 0; i < DR_OPTION_COUNT && n < room; i++) {
         const struct dr_option_value *v = &o->value[i];
-        if (!(rows[i].commands & command) || !v->present || i == DR_OPTION_LINK_TOKEN) continue;
+        if (!(dr_option_table[i].commands & command) || !v->present || i == DR_OPTION_LINK_TOKEN) continue;
         char number[64];
         const char *text = number;
-        switch (rows[i].type) {
+        switch (dr_option_table[i].type) {
         case DR_OPT_BOOL:
             text = v->number ? "true" : "false";
             break;
@@ -520,10 +523,10 @@ int32_t dr_options_flags(const struct dr_options *o, enum dr_command command, ch
             text = v->text ? v->text : "";
             break;
         }
-        size_t bytes = strlen(rows[i].name) + strlen(text) + 4;
+        size_t bytes = strlen(dr_option_table[i].name) + strlen(text) + 4;
         char *flag = malloc(bytes);
         if (!flag) break;
-        snprintf(flag, bytes, "--%s=%s", rows[i].name, text);
+        snprintf(flag, bytes, "--%s=%s", dr_option_table[i].name, text);
         out[n++] = flag;
     }
     return n;

@@ -148,6 +148,9 @@ static inline const char *dr_option_text(const struct dr_options *o, enum dr_opt
 
 const char *dr_option_name(enum dr_option id); /* "cache-width" */
 
+/* --epoch of a rank: 16 hexadecimal digits. Fails: EUSAGE. */
+DR_FALLIBLE dr_option_epoch(const struct dr_options *o, uint64_t *out);
+
 /* Sets a value as a flag would (the gateway resolves --pages, --context, --threads this way). Same failures
  * as parse. */
 DR_FALLIBLE dr_option_set(struct dr_options *o, enum dr_option id, const char *text);

@@ -1,34 +1,13 @@
 /* option_help.c - the options of a command, for people.
- * In:   the table of option.h.      Out: lines on stdout.
+ * In:   dr_option_table.      Out: lines on stdout.
  * Owns: nothing.
  * Why:  the text must follow from the table, so that no option is without help and no help without option. */
 #include <stdio.h>
 #include <string.h>
 
-#include "common/option.h"
+#include "common/option_table.h"
 
 enum { LEFT = 27, WIDTH = 80, TEXT_ROOM = 512 };
-
-struct row {
-    const char *name;
-    enum dr_option_type type;
-    double least, most;
-    const char *fallback;
-    unsigned commands;
-    const char *word, *help;
-};
-
-#define DR_X_(id, name_, type_, least_, most_, default_, commands_, word_, help_)                            \
-    {.name = name_,                                                                                          \
-     .type = DR_OPT_##type_,                                                                                 \
-     .least = least_,                                                                                        \
-     .most = most_,                                                                                          \
-     .fallback = default_,                                                                                   \
-     .commands = commands_,                                                                                  \
-     .word = word_,                                                                                          \
-     .help = help_},
-static const struct row rows[] = {DR_OPTIONS(DR_X_)};
-#undef DR_X_
 
 /* Prints text from column LEFT on, broken at spaces; column: where the cursor stands now. */
 static void wrapped(const char *text, int column) {
@@ -52,7 +31,7 @@ static void wrapped(const char *text, int column) {
 }
 
 /* help, choices or range, default: one sentence. */
-static void describe(const struct row *r, char *out, size_t room) {
+static void describe(const struct dr_option_row *r, char *out, size_t room) {
     size_t n = (size_t)snprintf(out, room, "%s", r->help);
     if (r->type == DR_OPT_ENUM) {
         n += (size_t)snprintf(out + n, room - n, "; one of ");
@@ -78,8 +57,8 @@ static void describe(const struct row *r, char *out, size_t room) {
 void dr_options_help(enum dr_command command) {
     static const char *const place[] = {[DR_OPT_BOOL] = "",   [DR_OPT_INT] = " ",    [DR_OPT_FLOAT] = " ",
                                         [DR_OPT_BYTES] = " ", [DR_OPT_STRING] = " ", [DR_OPT_ENUM] = " WORD"};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const struct row *r = &rows[i];
+    for (int i = 0; i < DR_OPTION_COUNT; i++) {
+        const struct dr_option_row *r = &dr_option_table[i];
         if (!(r->commands & command)) continue;
         char text[TEXT_ROOM];
         describe(r, text, sizeof text);

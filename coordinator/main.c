@@ -17,15 +17,6 @@
 
 enum { TOKEN_BYTES = 32, LEAVE_SECONDS = 10 };
 
-static dr_status parse_epoch(const char *text, uint64_t *out) {
-    char *end = NULL;
-    *out = strtoull(text, &end, 16);
-    if (strlen(text) == 16 && strspn(text, "0123456789abcdefABCDEF") == 16 && !*end) return dr_ok();
-    return dr_fail(DR_EUSAGE,
-                   "--epoch is '%.20s', expected 16 hexadecimal digits; the gateway starts this program",
-                   text);
-}
-
 static dr_status parse_token(const char *text, uint8_t out[TOKEN_BYTES]) {
     static const char digits[] = "0123456789abcdef";
     if (strlen(text) != 2 * TOKEN_BYTES ||
@@ -41,7 +32,7 @@ static dr_status parse_token(const char *text, uint8_t out[TOKEN_BYTES]) {
 
 static dr_status connect_gateway(const struct dr_options *o, uint64_t *epoch, struct dr_link **link) {
     uint8_t token[TOKEN_BYTES];
-    DR_TRY(parse_epoch(dr_option_text(o, DR_OPTION_EPOCH), epoch));
+    DR_TRY(dr_option_epoch(o, epoch));
     DR_TRY(parse_token(dr_option_text(o, DR_OPTION_LINK_TOKEN), token));
     return dr_link_connect(dr_option_text(o, DR_OPTION_LINK), token, link);
 }
