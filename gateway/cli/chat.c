@@ -207,20 +207,7 @@ static dr_status answer(struct talk *t, struct dr_text *text) {
         st = dr_fail(DR_EREQUEST, "the conversation has %zu tokens, the context %d; /reset begins a new one",
                      prompt.ids.n, t->s->kit->context);
     if (st.code == DR_OK) {
-        const struct dr_generation_wish wish = {
-            .ids = prompt.ids.at,
-            .n_ids = (int32_t)prompt.ids.n,
-            .max_tokens = (int32_t)dr_option_int(o, DR_OPTION_MAX_TOKENS),
-            .min_tokens = (int32_t)dr_option_int(o, DR_OPTION_MIN_TOKENS),
-            .skip_special = true,
-            .sampling = dr_flags_sampling(o, t->s->kit),
-            .bias = bias,
-            .n_bias = n_bias,
-            .stop = (const char *const *)o->stop,
-            .n_stop = o->n_stop,
-            .prompt_top = -1,
-            .tenant = "",
-        };
+        const struct dr_generation_wish wish = dr_flags_wish(o, t->s->kit, &prompt.ids, bias, n_bias);
         st = dr_generation_start(t->s->engine, t->s->kit, &wish, &g);
     }
     dr_chat_prompt_fini(&prompt);

@@ -4,6 +4,8 @@
  * Why:  each command is one file and one function; main.c is the list of them. */
 #pragma once
 
+#include <jansson.h>
+
 #include "common/option.h"
 #include "gateway/api/generation.h"
 #include "gateway/api/kit.h"
@@ -45,8 +47,17 @@ DR_FALLIBLE dr_input_read(const char *path, size_t bytes_max, struct dr_text *ou
 /* stdout. Fails: ECANCEL with an empty text when the reader has gone, EIO when the disk is full. */
 DR_FALLIBLE dr_output_write(const char *text, size_t bytes);
 
+/* One compact line; reals with 9 digits, enough for any f32. Takes `value` over; NULL is what jansson gives
+ * when memory is short. Fails: EFULL, and as dr_output_write. */
+DR_FALLIBLE dr_output_json(json_t *value);
+
 /* generation_config's sampling with the flags of the command line over it. */
 struct dr_sampling dr_flags_sampling(const struct dr_options *o, const struct dr_kit *kit);
+
+/* What the sampling flags of generate and chat ask of an answer to these ids; everything is borrowed. */
+struct dr_generation_wish dr_flags_wish(const struct dr_options *o, const struct dr_kit *kit,
+                                        const struct dr_ids *prompt, const struct dr_bias *bias,
+                                        int32_t n_bias);
 
 /* --logit-bias into out[DR_BIAS_MAX]. Fails: EUSAGE. */
 DR_FALLIBLE dr_flags_bias(const struct dr_options *o, struct dr_bias *out, int32_t *n);

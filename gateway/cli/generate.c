@@ -131,13 +131,11 @@ static dr_status print_json(struct dr_session *s, struct answer *a, const struct
     good = good && json_object_set_new(out, "usage", usage) == 0 &&
            json_object_set_new(out, "timings", timings) == 0;
     good = good && json_object_set_new(out, "layout", layout_json(s)) == 0;
-    char *line = good ? json_dumps(out, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(out);
-    if (!line) return dr_fail(DR_EFULL, "no memory for the answer");
-    dr_status st = dr_output_write(line, strlen(line));
-    if (st.code == DR_OK) st = dr_output_write("\n", 1);
-    free(line);
-    return st;
+    if (!good) {
+        json_decref(out);
+        out = NULL;
+    }
+    return dr_output_json(out);
 }
 
 /* Takes pieces to the end. The first Ctrl-C cancels; what was produced until then stays. */
@@ -181,21 +179,7 @@ static dr_status collect(struct dr_session *s, struct dr_generation *g, uint64_t
 static dr_status answer(struct dr_session *s, const struct dr_ids *prompt, const struct dr_bias *bias,
                         int32_t n_bias) {
     const struct dr_options *o = s->options;
-    const struct dr_generation_wish wish = {
-        .ids = prompt->at,
-        .n_ids = (int32_t)prompt->n,
-        .max_tokens = (int32_t)dr_option_int(o, DR_OPTION_MAX_TOKENS),
-        .min_tokens = (int32_t)dr_option_int(o, DR_OPTION_MIN_TOKENS),
-        .ignore_eos = dr_option_int(o, DR_OPTION_IGNORE_EOS) != 0,
-        .skip_special = true,
-        .sampling = dr_flags_sampling(o, s->kit),
-        .bias = bias,
-        .n_bias = n_bias,
-        .stop = (const char *const *)o->stop,
-        .n_stop = o->n_stop,
-        .prompt_top = -1,
-        .tenant = "",
-    };
+    const struct dr_generation_wish wish = dr_flags_wish(o, s->kit, prompt, bias, n_bias);
     struct dr_generation *g = NULL;
     const uint64_t begin_ns = dr_clock_ns();
     DR_TRY(dr_generation_start(s->engine, s->kit, &wish, &g));

@@ -146,13 +146,7 @@ static dr_status print_json(const struct facts *f, const struct dr_tensors *t) {
                   l->context, "seqs_max", l->seqs_max, "pages", l->n_page);
     json_t *out = json_pack("{s:o,s:o,s:o,s:o}", "model", model, "sizes", sizes, "layout", layout, "ranks",
                             ranks_json(f, t));
-    char *line = out ? json_dumps(out, JSON_COMPACT) : NULL;
-    json_decref(out);
-    if (!line) return dr_fail(DR_EFULL, "no memory for the answer");
-    dr_status st = dr_output_write(line, strlen(line));
-    if (st.code == DR_OK) st = dr_output_write("\n", 1);
-    free(line);
-    return st;
+    return dr_output_json(out);
 }
 
 dr_status dr_inspect(struct dr_options *o, struct dr_interrupt *i) {

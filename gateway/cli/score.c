@@ -242,13 +242,11 @@ static dr_status print(const struct score *s) {
     nll /= s->n - 1;
     json_t *out = json_pack("{s:o,s:o,s:f,s:f,s:i}", "ids", ids, "logprobs", logprobs, "nll", nll,
                             "perplexity", exp(nll), "tokens", s->n);
-    char *line = good && out ? json_dumps(out, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(out);
-    if (!line) return dr_fail(DR_EFULL, "no memory for the answer");
-    dr_status st = dr_output_write(line, strlen(line));
-    if (st.code == DR_OK) st = dr_output_write("\n", 1);
-    free(line);
-    return st;
+    if (!good) {
+        json_decref(out);
+        out = NULL;
+    }
+    return dr_output_json(out);
 }
 
 dr_status dr_score(struct dr_options *o, struct dr_interrupt *i) {

@@ -98,6 +98,16 @@ dr_status dr_output_write(const char *text, size_t bytes) {
     return dr_ok();
 }
 
+dr_status dr_output_json(json_t *value) {
+    char *line = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!line) return dr_fail(DR_EFULL, "no memory for the answer");
+    dr_status st = dr_output_write(line, strlen(line));
+    if (st.code == DR_OK) st = dr_output_write("\n", 1);
+    free(line);
+    return st;
+}
+
 /* ---- flags ---- */
 
 struct dr_sampling dr_flags_sampling(const struct dr_options *o, const struct dr_kit *kit) {
@@ -122,6 +132,26 @@ struct dr_sampling dr_flags_sampling(const struct dr_options *o, const struct dr
     if (dr_option_present(o, DR_OPTION_SEED)) s.seed = (uint64_t)dr_option_int(o, DR_OPTION_SEED);
     s.n_top = dr_option_present(o, DR_OPTION_LOGPROBS) ? (int32_t)dr_option_int(o, DR_OPTION_LOGPROBS) : -1;
     return s;
+}
+
+struct dr_generation_wish dr_flags_wish(const struct dr_options *o, const struct dr_kit *kit,
+                                        const struct dr_ids *prompt, const struct dr_bias *bias,
+                                        int32_t n_bias) {
+    return (struct dr_generation_wish){
+        .ids = prompt->at,
+        .n_ids = (int32_t)prompt->n,
+        .max_tokens = (int32_t)dr_option_int(o, DR_OPTION_MAX_TOKENS),
+        .min_tokens = (int32_t)dr_option_int(o, DR_OPTION_MIN_TOKENS),
+        .ignore_eos = dr_option_int(o, DR_OPTION_IGNORE_EOS) != 0, /* chat has no such flag: its default */
+        .skip_special = true,
+        .sampling = dr_flags_sampling(o, kit),
+        .bias = bias,
+        .n_bias = n_bias,
+        .stop = (const char *const *)o->stop,
+        .n_stop = o->n_stop,
+        .prompt_top = -1,
+        .tenant = "",
+    };
 }
 
 dr_status dr_flags_bias(const struct dr_options *o, struct dr_bias *out, int32_t *n) {

@@ -29,13 +29,7 @@ static dr_status print(const struct dr_ids *ids, const struct dr_text *text) {
     json_t *array = NULL;
     DR_TRY(ids_json(ids, &array));
     json_t *out = json_pack("{s:o,s:s%}", "ids", array, "text", text->at ? text->at : "", text->n);
-    char *line = out ? json_dumps(out, JSON_COMPACT) : NULL;
-    json_decref(out);
-    if (!line) return dr_fail(DR_EFULL, "no memory for a line");
-    dr_status st = dr_output_write(line, strlen(line));
-    if (st.code == DR_OK) st = dr_output_write("\n", 1);
-    free(line);
-    return st;
+    return dr_output_json(out);
 }
 
 /* {"text": ...}: added tokens matched, no BOS; the answer's text is decoded from the ids. */
