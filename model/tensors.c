@@ -390,14 +390,13 @@ static dr_status open_all(struct dr_tensors *t, const char *dir) {
     dr_status st = open_files(t, folder);
     close(folder);
     if (st.code == DR_OK) st = check_slots(t);
-    if (st.code == DR_OK) st = check_copies(t);
     if (st.code != DR_OK) return dr_fail_within(st, "%s: ", dir);
     DR_ASSERT(EVP_DigestFinal_ex(t->digest, sha, NULL) == 1);
     for (int i = 0; i < 8; i++) t->hash |= (uint64_t)sha[i] << (8 * i);
     return dr_ok();
 }
 
-dr_status dr_tensors_open(const char *dir, const struct dr_config *c, struct dr_tensors **out) {
+dr_status dr_tensors_open_headers(const char *dir, const struct dr_config *c, struct dr_tensors **out) {
     struct dr_tensors *t = calloc(1, sizeof *t);
     if (!t) return dr_fail(DR_EFULL, "%s: no memory", dir);
     t->c = *c;
@@ -409,6 +408,17 @@ dr_status dr_tensors_open(const char *dir, const struct dr_config *c, struct dr_
     else
         dr_tensors_destroy(t);
     return st;
+}
+
+dr_status dr_tensors_open(const char *dir, const struct dr_config *c, struct dr_tensors **out) {
+    struct dr_tensors *t = NULL;
+    DR_TRY(dr_tensors_open_headers(dir, c, &t));
+    dr_status st = check_copies(t);
+    if (st.code == DR_OK)
+        *out = t;
+    else
+        dr_tensors_destroy(t);
+    return st.code == DR_OK ? st : dr_fail_within(st, "%s: ", dir);
 }
 
 void dr_tensors_destroy(struct dr_tensors *t) {

@@ -35,15 +35,6 @@ struct program {
     uint64_t epoch;
 };
 
-static dr_status parse_epoch(const char *text, uint64_t *out) {
-    char *end = NULL;
-    *out = strtoull(text, &end, 16);
-    if (strlen(text) == 16 && strspn(text, "0123456789abcdefABCDEF") == 16 && !*end) return dr_ok();
-    return dr_fail(DR_EUSAGE,
-                   "--epoch is '%.20s', expected 16 hexadecimal digits; the gateway starts this program",
-                   text);
-}
-
 /* What this version cannot do is refused, not ignored. */
 static dr_status check_options(const struct dr_options *o) {
     if (strcmp(dr_option_text(o, DR_OPTION_WEIGHTS), "int8") == 0)
@@ -60,7 +51,7 @@ static dr_status read_model(struct program *p) {
     DR_TRY(dr_config_load(dir, &p->config));
     struct dr_layout_wish wish = dr_wish_of(&p->options, &p->config);
     DR_TRY(dr_layout_make(&p->config, &wish, &p->layout));
-    return dr_tensors_open(dir, &p->config, &p->tensors);
+    return dr_tensors_open_headers(dir, &p->config, &p->tensors);
 }
 
 static dr_status group(int32_t first, int32_t stride, int32_t n, int32_t tag, size_t bytes,
@@ -134,7 +125,7 @@ static _Noreturn void die(struct program *p, dr_status st) {
 int main(int argc, char **argv) {
     struct program p = {.epoch = 0};
     dr_status st = dr_options_parse(DR_CMD_WORKER, argc - 1, argv + 1, &p.options);
-    if (st.code == DR_OK) st = parse_epoch(dr_option_text(&p.options, DR_OPTION_EPOCH), &p.epoch);
+    if (st.code == DR_OK) st = dr_option_epoch(&p.options, &p.epoch);
     if (st.code == DR_OK) st = dr_channel_mpi_create(&argc, &argv, &p.channel);
     dr_log_init((enum dr_log_level)dr_option_int(&p.options, DR_OPTION_LOG_LEVEL),
                 (enum dr_log_format)dr_option_int(&p.options, DR_OPTION_LOG_FORMAT), "worker",

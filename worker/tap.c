@@ -5,14 +5,6 @@
 
 #include "worker/tap.h"
 
-#include <stdio.h>
-
-static const char *const kind_name[DR_TAP_KIND_COUNT] = {
-#define DR_X_(name, text) text,
-    DR_TAPS(DR_X_)
-#undef DR_X_
-};
-
 void dr_tap_take(struct dr_tap *taps, int32_t n_tap, enum dr_tap_kind kind, int32_t layer,
                  const struct dr_tap_rows *rows, const void *x, size_t x_stride, int32_t width,
                  struct dr_stream *s) {
@@ -29,9 +21,4 @@ void dr_tap_take(struct dr_tap *taps, int32_t n_tap, enum dr_tap_kind kind, int3
         for (int32_t r = 0; r < n; r++) t->position[t->n + r] = rows->position + r;
         t->n += n;
     }
-}
-
-int dr_tap_name(enum dr_tap_kind kind, int32_t layer, char *out, size_t room) {
-    if (kind == DR_TAP_EMBED) return snprintf(out, room, "%s", kind_name[kind]);
-    return snprintf(out, room, "l%d.%s", layer, kind_name[kind]);
 }

@@ -7,14 +7,17 @@
 
 #include "kernels/device.h"
 
-/* clang-format off */
-#define DR_TAPS(X)                                                                                           \
-    X(EMBED, "embed") X(HIDDEN, "hidden") X(CKV, "ckv") X(KPE, "kpe") X(EXPERTS, "experts")                  \
-    X(EXPERT_WEIGHTS, "expert_weights")
-/* clang-format on */
-#define DR_X_(name, text) DR_TAP_##name,
-enum dr_tap_kind { DR_TAPS(DR_X_) DR_TAP_KIND_COUNT };
-#undef DR_X_
+/* Residual stream before layer 0 and after each layer; a layer's cache rows before rounding; chosen experts.
+ */
+enum dr_tap_kind {
+    DR_TAP_EMBED,
+    DR_TAP_HIDDEN,
+    DR_TAP_CKV,
+    DR_TAP_KPE,
+    DR_TAP_EXPERTS,
+    DR_TAP_EXPERT_WEIGHTS,
+    DR_TAP_KIND_COUNT
+};
 
 struct dr_tap {
     enum dr_tap_kind kind;
@@ -41,9 +44,6 @@ extern "C" {
 void dr_tap_take(struct dr_tap *taps, int32_t n_tap, enum dr_tap_kind kind, int32_t layer,
                  const struct dr_tap_rows *rows, const void *x, size_t x_stride, int32_t width,
                  struct dr_stream *s);
-
-/* "l3.ckv", "embed". Returns the length. */
-int dr_tap_name(enum dr_tap_kind kind, int32_t layer, char *out, size_t room);
 
 #ifdef __cplusplus
 }

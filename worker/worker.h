@@ -77,6 +77,11 @@ extern "C" {
 void dr_worker_tap(struct dr_worker *w, enum dr_tap_kind kind, int32_t layer, const void *x, size_t x_stride,
                    int32_t width);
 
+/* layers/project.c, over all rows of the step. norm: y may be x, both `stride` elements between rows. */
+DR_FALLIBLE dr_project_norm(struct dr_worker *w, float *y, const float *x, const float *gain, int32_t dim,
+                            size_t stride, float eps);
+DR_FALLIBLE dr_project_linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight);
+
 /* worker/layers: one file each, in the order in which rows meet them */
 DR_FALLIBLE dr_embed_rows(struct dr_worker *w);    /* layers/embed.c: ids to HIDDEN */
 DR_FALLIBLE dr_boundary_recv(struct dr_worker *w); /* layers/boundary.c: HIDDEN from the stage before */

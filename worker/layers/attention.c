@@ -8,33 +8,6 @@
 /* The norms inside attention keep this epsilon whatever the config says, as in the published code. */
 static const float lora_eps = 1e-6f;
 
-static dr_status norm(struct dr_worker *w, float *y, const float *x, const float *gain, int32_t dim,
-                      size_t stride, float eps) {
-    struct dr_rmsnorm op = {
-        .y = y,
-        .x = x,
-        .gain = gain,
-        .n_tok = w->n_row,
-        .dim = dim,
-        .y_stride = stride,
-        .x_stride = stride,
-        .eps = eps,
-    };
-    return w->ops->rmsnorm(&op, w->stream);
-}
-
-static dr_status linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
-    struct dr_linear op = {
-        .y = y,
-        .x = x,
-        .w = weight,
-        .n_tok = w->n_row,
-        .y_stride = (size_t)weight->n_out,
-        .x_stride = (size_t)weight->n_in,
-    };
-    return w->ops->linear(&op, w->stream);
-}
-
 static dr_status rotate(struct dr_worker *w, float *x, int32_t n_head, size_t stride, size_t head_stride) {
     struct dr_rope op = {
         .x = x,
@@ -55,11 +28,11 @@ static dr_status queries(struct dr_worker *w, const struct dr_layer *y, const fl
     float *q = dr_worker_floats(w, DR_BUF_Q), *cq = dr_worker_floats(w, DR_BUF_CQ);
     int32_t heads = dr_range_len(w->shard.heads), qk = dr_config_qk_dim(c);
     if (c->q_lora > 0) {
-        DR_TRY(linear(w, cq, normed, &y->q_a));
-        DR_TRY(norm(w, cq, cq, y->q_a_norm, c->q_lora, (size_t)c->q_lora, lora_eps));
+        DR_TRY(dr_project_linear(w, cq, normed, &y->q_a));
+        DR_TRY(dr_project_norm(w, cq, cq, y->q_a_norm, c->q_lora, (size_t)c->q_lora, lora_eps));
         normed = cq;
     }
-    DR_TRY(linear(w, q, normed, &y->q));
+    DR_TRY(dr_project_linear(w, q, normed, &y->q));
     return rotate(w, q + c->nope_dim, heads, (size_t)heads * (size_t)qk, (size_t)qk);
 }
 
@@ -78,8 +51,8 @@ static dr_status latents(struct dr_worker *w, const struct dr_layer *y, int32_t 
         .latent_stride = row,
         .k_pe_stride = row,
     };
-    DR_TRY(linear(w, kv, normed, &y->kv_a));
-    DR_TRY(norm(w, kv, kv, y->kv_a_norm, c->kv_lora, row, lora_eps));
+    DR_TRY(dr_project_linear(w, kv, normed, &y->kv_a));
+    DR_TRY(dr_project_norm(w, kv, kv, y->kv_a_norm, c->kv_lora, row, lora_eps));
     DR_TRY(rotate(w, kv + c->kv_lora, 1, row, 0));
     dr_worker_tap(w, DR_TAP_CKV, w->shard.layers.begin + index, kv, row, c->kv_lora);
     dr_worker_tap(w, DR_TAP_KPE, w->shard.layers.begin + index, kv + c->kv_lora, row, c->rope_dim);
@@ -93,12 +66,12 @@ dr_status dr_attention(struct dr_worker *w, int32_t index) {
     float *partial = dr_worker_floats(w, DR_BUF_PARTIAL);
     struct dr_call_name name = {.what = DR_WHAT_ATTN_OUT, .layer = w->shard.layers.begin + index};
     struct dr_add add = {.y = hidden, .x = partial, .n = (size_t)w->n_row * (size_t)c->dim};
-    DR_TRY(norm(w, normed, hidden, y->input_norm, c->dim, (size_t)c->dim, c->rms_eps));
+    DR_TRY(dr_project_norm(w, normed, hidden, y->input_norm, c->dim, (size_t)c->dim, c->rms_eps));
     DR_TRY(queries(w, y, normed));
     DR_TRY(latents(w, y, index, normed));
     DR_TRY(dr_attention_absorbed(w, index));
     DR_TRY(dr_attention_expanded(w, index));
-    DR_TRY(linear(w, partial, dr_worker_floats(w, DR_BUF_HEADS), &y->o));
+    DR_TRY(dr_project_linear(w, partial, dr_worker_floats(w, DR_BUF_HEADS), &y->o));
     DR_TRY(dr_ledger_allreduce(&w->ledger, name, partial, add.n));
     return w->ops->add(&add, w->stream);
 }

@@ -13,18 +13,6 @@ static_assert((int)DR_ROUTE_SOFTMAX_GREEDY == (int)DR_ROUTER_SOFTMAX_GREEDY &&
                   (int)DR_ROUTE_SIGMOID_NOAUX == (int)DR_ROUTER_SIGMOID_NOAUX,
               "kernels and model name the routers in one order");
 
-static dr_status linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
-    struct dr_linear op = {
-        .y = y,
-        .x = x,
-        .w = weight,
-        .n_tok = w->n_row,
-        .y_stride = (size_t)weight->n_out,
-        .x_stride = (size_t)weight->n_in,
-    };
-    return w->ops->linear(&op, w->stream);
-}
-
 static dr_status dense(struct dr_worker *w, const struct dr_layer *y, const float *normed, float *partial) {
     float *gate = dr_worker_floats(w, DR_BUF_GATE), *up = dr_worker_floats(w, DR_BUF_UP);
     size_t cols = (size_t)y->mlp.gate.n_out;
@@ -38,10 +26,10 @@ static dr_status dense(struct dr_worker *w, const struct dr_layer *y, const floa
         .gate_stride = cols,
         .up_stride = cols,
     };
-    DR_TRY(linear(w, gate, normed, &y->mlp.gate));
-    DR_TRY(linear(w, up, normed, &y->mlp.up));
+    DR_TRY(dr_project_linear(w, gate, normed, &y->mlp.gate));
+    DR_TRY(dr_project_linear(w, up, normed, &y->mlp.up));
     DR_TRY(w->ops->swiglu(&act, w->stream));
-    return linear(w, partial, gate, &y->mlp.down);
+    return dr_project_linear(w, partial, gate, &y->mlp.down);
 }
 
 static dr_status experts(struct dr_worker *w, const struct dr_layer *y, int32_t layer, const float *normed,
@@ -77,7 +65,7 @@ static dr_status experts(struct dr_worker *w, const struct dr_layer *y, int32_t 
         .n_owned = dr_range_len(w->shard.experts),
         .scratch = dr_worker_buffer(w, DR_BUF_MOE),
     };
-    DR_TRY(linear(w, logits, normed, &y->router));
+    DR_TRY(dr_project_linear(w, logits, normed, &y->router));
     DR_TRY(w->ops->route(&route, w->stream));
     dr_worker_tap(w, DR_TAP_EXPERTS, layer, chosen, (size_t)c->n_active, c->n_active);
     dr_worker_tap(w, DR_TAP_EXPERT_WEIGHTS, layer, weight, (size_t)c->n_active, c->n_active);
@@ -90,19 +78,9 @@ dr_status dr_ffn(struct dr_worker *w, int32_t index) {
     float *hidden = dr_worker_floats(w, DR_BUF_HIDDEN), *normed = dr_worker_floats(w, DR_BUF_NORMED);
     float *partial = dr_worker_floats(w, DR_BUF_PARTIAL);
     int32_t layer = w->shard.layers.begin + index;
-    struct dr_rmsnorm norm = {
-        .y = normed,
-        .x = hidden,
-        .gain = y->post_norm,
-        .n_tok = w->n_row,
-        .dim = c->dim,
-        .y_stride = (size_t)c->dim,
-        .x_stride = (size_t)c->dim,
-        .eps = c->rms_eps,
-    };
     struct dr_add add = {.y = hidden, .x = partial, .n = (size_t)w->n_row * (size_t)c->dim};
     struct dr_call_name name = {.what = DR_WHAT_FFN_OUT, .layer = layer};
-    DR_TRY(w->ops->rmsnorm(&norm, w->stream));
+    DR_TRY(dr_project_norm(w, normed, hidden, y->post_norm, c->dim, (size_t)c->dim, c->rms_eps));
     DR_TRY(y->moe ? experts(w, y, layer, normed, partial) : dense(w, y, normed, partial));
     DR_TRY(dr_ledger_allreduce(&w->ledger, name, partial, add.n));
     DR_TRY(w->ops->add(&add, w->stream));
