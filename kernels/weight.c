@@ -1,9 +1,10 @@
 /* weight.c - checkpoint rows into strips.
- * In:   row-major source rows.      Out: strips of 16 outputs, k-major.
+ * In:   row-major source rows.      Out: strips of cells.
  * Owns: nothing.
  * Why:  see weight.h. */
 #include "kernels/weight.h"
 
+#include <emmintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -41,6 +42,8 @@ float dr_wtype_decode(enum dr_wtype t, const void *src, size_t index) {
         return decode_f16(half);
     case DR_W_F8:
         return decode_f8(*at);
+    case DR_W_I8:
+        return (float)(int8_t)*at;
     case DR_W_COUNT:
         break;
     }
@@ -48,77 +51,115 @@ float dr_wtype_decode(enum dr_wtype t, const void *src, size_t index) {
     return 0;
 }
 
-float dr_weight_at(const struct dr_weight *w, int32_t o, int32_t k) {
-    DR_ASSERT(o >= 0 && o < w->n_out && k >= 0 && k < w->n_in);
-    size_t index = ((size_t)(o / DR_STRIP) * (size_t)w->n_in + (size_t)k) * DR_STRIP + (size_t)(o % DR_STRIP);
-    float v = dr_wtype_decode(w->type, w->data, index);
-    if (!w->scale) return v;
-    size_t block = (size_t)((w->phase + k) / DR_BLOCK);
-    return v * w->scale[block * (size_t)dr_weight_out_padded(w->n_out) + (size_t)o];
+/* Byte offset of element (o, k). */
+static size_t place(const struct dr_weight *w, int32_t o, int32_t k) {
+    struct dr_strip s = dr_weight_strip(w, o / DR_STRIP);
+    int32_t per = dr_weight_per(w->type), at = dr_weight_lead(w->type, w->phase) + k;
+    size_t cell = (size_t)(at / per) * (size_t)s.cells + (size_t)(o % DR_STRIP / DR_LANES);
+    size_t strip = (size_t)(o / DR_STRIP) * 4 * (size_t)s.steps;
+    return (strip + cell) * DR_CELL_BYTES + (size_t)(o % DR_LANES) * 4 +
+           (size_t)(at % per) * dr_weight_elem_bytes(w->type);
 }
 
-/* Column of the first F8 NaN of a row, or -1. */
-static int32_t find_nan(const uint8_t *row, int32_t n) {
-    for (int32_t k = 0; k < n; k++)
-        if ((row[k] & 0x7f) == 0x7f) return k;
+float dr_weight_at(const struct dr_weight *w, int32_t o, int32_t k) {
+    DR_ASSERT(o >= 0 && o < w->n_out && k >= 0 && k < w->n_in);
+    float v = dr_wtype_decode(w->type, (const uint8_t *)w->data + place(w, o, k), 0);
+    return v * dr_weight_scale(w, (w->phase + k) / DR_BLOCK, o);
+}
+
+int32_t dr_weight_find_nan(const uint8_t *code, int32_t n) {
+    enum { RUN = 256 };
+    for (int32_t at = 0; at < n; at += RUN) {
+        int32_t len = dr_min_i32(RUN, n - at), found = 0;
+        for (int32_t k = 0; k < len; k++) found |= (code[at + k] & 0x7f) == 0x7f;
+        if (!found) continue;
+        for (int32_t k = 0; k < len; k++)
+            if ((code[at + k] & 0x7f) == 0x7f) return at + k;
+    }
     return -1;
 }
 
-/* n_row <= 16 rows of one strip to lanes lane, lane + 1, ... of dst. One instance an element size. */
-static inline __attribute__((always_inline)) void interleave(uint8_t *dst, int32_t lane, const uint8_t *src,
-                                                             size_t src_stride, int32_t n_row, int32_t n_in,
-                                                             size_t bytes) {
-    for (size_t k = 0; k < (size_t)n_in; k++)
-        for (size_t r = 0; r < (size_t)n_row; r++)
-            memcpy(dst + (k * DR_STRIP + (size_t)lane + r) * bytes, src + r * src_stride + k * bytes, bytes);
+static __m128i load4(const uint8_t *at) {
+    return _mm_loadu_si128((const __m128i *)(const void *)at);
 }
 
-dr_status dr_weight_pack_rows(struct dr_weight *w, void *data, int32_t row, int32_t n_row, const void *src,
-                              size_t src_stride) {
+static void store4(uint8_t *at, __m128i v) {
+    _mm_storeu_si128((__m128i *)(void *)at, v);
+}
+
+/* Four dwords of four rows, `stride` bytes apart, to four dwords of cells that are `step` bytes apart. */
+static void transpose4(uint8_t *dst, size_t step, const uint8_t *src, size_t stride) {
+    __m128i r0 = load4(src), r1 = load4(src + stride), r2 = load4(src + 2 * stride),
+            r3 = load4(src + 3 * stride);
+    __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpackhi_epi32(r0, r1);
+    __m128i c = _mm_unpacklo_epi32(r2, r3), d = _mm_unpackhi_epi32(r2, r3);
+    store4(dst, _mm_unpacklo_epi64(a, c));
+    store4(dst + step, _mm_unpackhi_epi64(a, c));
+    store4(dst + 2 * step, _mm_unpacklo_epi64(b, d));
+    store4(dst + 3 * step, _mm_unpackhi_epi64(b, d));
+}
+
+/* 16 whole rows of one group of outputs. dst: the group's cell of the first step. */
+static void pack_group(uint8_t *dst, size_t step, const uint8_t *src, size_t stride, size_t row_bytes) {
+    size_t fours = row_bytes / 16;
+    for (size_t i = 0; i < fours; i++)
+        for (size_t r = 0; r < DR_LANES; r += 4)
+            transpose4(dst + i * 4 * step + r * 4, step, src + r * stride + i * 16, stride);
+    for (size_t r = 0; r < DR_LANES; r++)
+        for (size_t at = fours * 16; at < row_bytes; at += 4)
+            memcpy(dst + at / 4 * step + r * 4, src + r * stride + at,
+                   row_bytes - at < 4 ? row_bytes - at : 4);
+}
+
+void dr_weight_pack_rows(const struct dr_weight *w, void *data, int32_t row, int32_t n_row, const void *src,
+                         size_t src_stride) {
     DR_ASSERT(row >= 0 && n_row >= 0 && row + n_row <= w->n_out);
-    size_t bytes = dr_weight_elem_bytes(w->type);
-    const uint8_t *from = src;
-    if (w->type == DR_W_F8)
-        for (int32_t r = 0; r < n_row; r++) {
-            int32_t k = find_nan(from + (size_t)r * src_stride, w->n_in);
-            if (k >= 0)
-                return dr_fail(DR_EMODEL,
-                               "F8 code at row %d, column %d of the slice: expected a number, found NaN",
-                               row + r, k);
-        }
+    size_t bytes = dr_weight_elem_bytes(w->type), row_bytes = (size_t)w->n_in * bytes;
+    bool whole = dr_weight_lead(w->type, w->phase) == 0;
     for (int32_t r = 0; r < n_row;) {
-        int32_t lane = (row + r) % DR_STRIP, n = dr_min_i32(DR_STRIP - lane, n_row - r);
-        uint8_t *dst = (uint8_t *)data + (size_t)((row + r) / DR_STRIP) * (size_t)w->n_in * DR_STRIP * bytes;
-        const uint8_t *at = from + (size_t)r * src_stride;
-        if (bytes == 1)
-            interleave(dst, lane, at, src_stride, n, w->n_in, 1);
-        else if (bytes == 2)
-            interleave(dst, lane, at, src_stride, n, w->n_in, 2);
-        else
-            interleave(dst, lane, at, src_stride, n, w->n_in, 4);
-        r += n;
+        int32_t o = row + r;
+        const uint8_t *from = (const uint8_t *)src + (size_t)r * src_stride;
+        struct dr_strip s = dr_weight_strip(w, o / DR_STRIP);
+        if (whole && o % DR_LANES == 0 && n_row - r >= DR_LANES) {
+            pack_group((uint8_t *)data + place(w, o, 0), (size_t)s.cells * DR_CELL_BYTES, from, src_stride,
+                       row_bytes);
+            r += DR_LANES;
+            continue;
+        }
+        for (int32_t k = 0; k < w->n_in; k++)
+            memcpy((uint8_t *)data + place(w, o, k), from + (size_t)k * bytes, bytes);
+        r++;
     }
-    return dr_ok();
 }
 
-dr_status dr_weight_pack_cols(struct dr_weight *w, void *data, int32_t first_in, int32_t n_in,
-                              const void *src, size_t src_stride) {
+void dr_weight_pack_cols(const struct dr_weight *w, void *data, int32_t first_in, int32_t n_in,
+                         const void *src, size_t src_stride) {
     DR_ASSERT(first_in >= 0 && n_in >= 0 && first_in + n_in <= w->n_in);
     size_t bytes = dr_weight_elem_bytes(w->type);
-    for (int32_t r = 0; r < n_in; r++) {
-        const uint8_t *at = (const uint8_t *)src + (size_t)r * src_stride;
-        if (w->type == DR_W_F8) {
-            int32_t o = find_nan(at, w->n_out);
-            if (o >= 0)
-                return dr_fail(DR_EMODEL,
-                               "F8 code at row %d, column %d of the slice: expected a number, found NaN",
-                               first_in + r, o);
+    for (int32_t r = 0; r < n_in; r++)
+        for (int32_t o = 0; o < w->n_out; o += DR_LANES) {
+            const uint8_t *from = (const uint8_t *)src + (size_t)r * src_stride + (size_t)o * bytes;
+            uint8_t *to = (uint8_t *)data + place(w, o, first_in + r);
+            int32_t lanes = dr_min_i32(DR_LANES, w->n_out - o);
+            for (int32_t l = 0; l < lanes; l++) memcpy(to + 4 * l, from + (size_t)l * bytes, bytes);
         }
-        for (int32_t o = 0; o < w->n_out; o += DR_STRIP) {
-            size_t cell = (size_t)(o / DR_STRIP) * (size_t)w->n_in + (size_t)(first_in + r);
-            memcpy((uint8_t *)data + cell * DR_STRIP * bytes, at + (size_t)o * bytes,
-                   (size_t)dr_min_i32(DR_STRIP, w->n_out - o) * bytes);
+}
+
+void dr_weight_quantise(const struct dr_weight *w, const float *row, int8_t *code, float *scale) {
+    for (int32_t b = 0; b < dr_weight_blocks(w->n_in, w->phase); b++) {
+        int32_t k0 = dr_weight_block_input(w, b), end = dr_weight_block_input(w, b + 1);
+        float most = 0;
+        for (int32_t k = k0; k < end; k++) {
+            float size = fabsf(row[k]);
+            most = size > most ? size : most;
         }
+        float step = most / 127, inverse = step > 0 ? 1 / step : 0;
+        if (!(inverse < INFINITY)) step = inverse = 0; /* nothing but subnormals: zero */
+        for (int32_t k = k0; k < end; k++) {
+            float v = row[k] * inverse +
+                      0x1.8p23f; /* the sum's last bit is worth 1: rounds to nearest, ties to even */
+            code[k] = (int8_t)(int32_t)(v - 0x1.8p23f);
+        }
+        scale[(size_t)b * (size_t)dr_weight_out_padded(w->n_out)] = step;
     }
-    return dr_ok();
 }

@@ -8,7 +8,7 @@
 #include "model/roles.h"
 #include "model/workspace.h"
 
-enum { STRIP = 16, BLOCK = 128, ALIGN = 64, FP8_GROUP = 128 };
+enum { LANES = 16, CELL = 64, BLOCK = 128, ALIGN = 64, FP8_GROUP = 128 };
 
 size_t dr_footprint_row_bytes(const struct dr_config *c, enum dr_cache_type type) {
     size_t lat = (size_t)c->kv_lora, rope = (size_t)c->rope_dim;
@@ -32,19 +32,28 @@ size_t dr_footprint_page_bytes(const struct dr_config *c, const struct dr_layout
     return (size_t)l->page_rows * (size_t)layers * dr_footprint_row_bytes(c, l->cache_type);
 }
 
-static size_t packed_data(enum dr_dtype t, int32_t n_out, int32_t n_in) {
-    size_t padded = dr_size_align((size_t)n_out, STRIP);
-    return dr_size_align(padded * (size_t)n_in * dr_dtype_bytes(t), ALIGN);
+static size_t packed_data(enum dr_dtype t, int32_t n_out, int32_t n_in, int32_t first_in) {
+    int32_t per =
+        4 / (int32_t)dr_dtype_bytes(t); /* inputs of a cell: zeros in front make blocks begin with one */
+    size_t steps = n_in == 0 ? 0 : (size_t)dr_ceil_div(first_in % per + n_in, per);
+    return dr_size_align((size_t)n_out, LANES) / LANES * steps * CELL;
 }
 
-static size_t packed_scale(int32_t n_out, int32_t n_in, int32_t first_in) {
-    size_t blocks = n_in == 0 ? 0 : (size_t)dr_ceil_div(first_in % BLOCK + n_in, BLOCK);
-    return dr_size_align(blocks * dr_size_align((size_t)n_out, STRIP) * sizeof(float), ALIGN);
+static size_t blocks(int32_t n, int32_t first) {
+    return n == 0 ? 0 : (size_t)dr_ceil_div(first % BLOCK + n, BLOCK);
+}
+
+static size_t packed_scale(enum dr_dtype t, int32_t n_out, int32_t n_in, int32_t first_in,
+                           int32_t first_out) {
+    size_t row = t == DR_DTYPE_F8_E4M3 ? blocks(n_out, first_out)
+                 : t == DR_DTYPE_I8    ? dr_size_align((size_t)n_out, LANES)
+                                       : 0;
+    return dr_size_align(blocks(n_in, first_in) * row * sizeof(float), ALIGN);
 }
 
 size_t dr_footprint_packed_bytes(enum dr_dtype t, int32_t n_out, int32_t n_in, int32_t first_in,
-                                 bool scaled) {
-    return packed_data(t, n_out, n_in) + (scaled ? packed_scale(n_out, n_in, first_in) : 0);
+                                 int32_t first_out) {
+    return packed_data(t, n_out, n_in, first_in) + packed_scale(t, n_out, n_in, first_in, first_out);
 }
 
 /* A walk over the holdings of one rank. */
@@ -52,6 +61,7 @@ struct walk {
     const struct dr_config *c;
     const struct dr_tensors *t; /* may be NULL */
     struct dr_shard s;
+    enum dr_weights weights;
     struct dr_holding *out;
     int32_t room, n;
     size_t offset;
@@ -64,15 +74,17 @@ static enum dr_dtype stored_dtype(const struct walk *w, enum dr_role role, int32
 
 /* Completes a slice (everything but dtype and sizes is set) and appends it. */
 static void put(struct walk *w, struct dr_holding h) {
+    bool matrix = h.kind == DR_HOLD_PACKED || h.kind == DR_HOLD_TRANSPOSED;
     h.dtype = h.kind == DR_HOLD_VECTOR ? DR_DTYPE_F32 : stored_dtype(w, h.role, h.layer, h.expert);
+    if (w->weights == DR_WEIGHTS_INT8 && matrix && h.role != DR_ROLE_ROUTER) h.dtype = DR_DTYPE_I8;
     h.offset = w->offset;
     size_t plain = (size_t)h.rows * (size_t)h.cols * dr_dtype_bytes(h.dtype);
     if (h.kind == DR_HOLD_ROWS || h.kind == DR_HOLD_VECTOR) {
         h.data_bytes = dr_size_align(plain, ALIGN);
     } else {
         int32_t out = dr_holding_out(&h), in = dr_holding_in(&h);
-        h.data_bytes = packed_data(h.dtype, out, in);
-        if (h.dtype == DR_DTYPE_F8_E4M3) h.scale_bytes = packed_scale(out, in, dr_holding_phase(&h));
+        h.data_bytes = packed_data(h.dtype, out, in, dr_holding_phase(&h));
+        h.scale_bytes = packed_scale(h.dtype, out, in, dr_holding_phase(&h), dr_holding_out_phase(&h));
     }
     w->offset += h.data_bytes + h.scale_bytes;
     if (w->n < w->room) w->out[w->n] = h;
@@ -195,14 +207,15 @@ static void walk_rank(struct walk *w, const struct dr_layout *l) {
 
 int32_t dr_footprint_list(const struct dr_config *c, const struct dr_tensors *t, const struct dr_layout *l,
                           int32_t rank, struct dr_holding *out, int32_t room) {
-    struct walk w = {.c = c, .t = t, .s = dr_layout_shard(c, l, rank), .out = out, .room = room};
+    struct walk w = {
+        .c = c, .t = t, .s = dr_layout_shard(c, l, rank), .weights = l->weights, .out = out, .room = room};
     walk_rank(&w, l);
     return w.n;
 }
 
 static size_t weight_bytes(const struct dr_config *c, const struct dr_tensors *t, const struct dr_layout *l,
                            int32_t rank) {
-    struct walk w = {.c = c, .t = t, .s = dr_layout_shard(c, l, rank)};
+    struct walk w = {.c = c, .t = t, .s = dr_layout_shard(c, l, rank), .weights = l->weights};
     walk_rank(&w, l);
     return w.offset;
 }

@@ -31,8 +31,8 @@ struct dr_holding {
     int32_t row0, rows, col0, cols;
     size_t offset;      /* in the rank's block of weights; a multiple of 64 */
     size_t data_bytes;  /* at `offset`; a multiple of 64 */
-    size_t scale_bytes; /* at offset + data_bytes; 0 without scales (every dtype but F8_E4M3), else a multiple
-                           of 64 */
+    size_t scale_bytes; /* at offset + data_bytes; 0 without scales (every dtype but F8_E4M3 and I8), else a
+                           multiple of 64 */
 };
 
 static inline int32_t dr_holding_out(const struct dr_holding *h) {
@@ -45,6 +45,10 @@ static inline int32_t dr_holding_in(const struct dr_holding *h) {
 
 static inline int32_t dr_holding_phase(const struct dr_holding *h) {
     return (h->kind == DR_HOLD_TRANSPOSED ? h->row0 : h->col0) % 128;
+}
+
+static inline int32_t dr_holding_out_phase(const struct dr_holding *h) {
+    return (h->kind == DR_HOLD_TRANSPOSED ? h->col0 : h->row0) % 128;
 }
 
 struct dr_footprint {
@@ -69,10 +73,11 @@ size_t dr_footprint_token_bytes(const struct dr_config *c, const struct dr_layou
 /* Bytes of one page on a rank of `stage`: all its layers. */
 size_t dr_footprint_page_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t stage);
 
-/* Bytes of one packed matrix (kernels/weight.h states the format): outputs padded to 16, k-major strips, one
- * f32 scale per output and block of 128 absolute inputs where `scaled`; data and scales each rounded up
- * to 64. first_in: absolute column of the slice's first input. */
-size_t dr_footprint_packed_bytes(enum dr_dtype t, int32_t n_out, int32_t n_in, int32_t first_in, bool scaled);
+/* Bytes of one packed matrix (kernels/weight.h states the format) with its scales: one f32 for each block of
+ * 128 x 128 of the tensor (F8_E4M3), or for each output and 128 inputs (I8). first_in, first_out: absolute
+ * column and row of the slice's first element. */
+size_t dr_footprint_packed_bytes(enum dr_dtype t, int32_t n_out, int32_t n_in, int32_t first_in,
+                                 int32_t first_out);
 
 /* Lists what `rank` holds, in load order, offsets ascending without holes. Writes at most `room` entries (out
  * may be NULL with room 0) and returns how many there are. Pure. t as in dr_footprint_rank. Order and form:

@@ -25,6 +25,10 @@ const char *dr_cache_type_name(enum dr_cache_type v) {
     return v == DR_CACHE_F32 ? "f32" : v == DR_CACHE_BF16 ? "bf16" : "fp8";
 }
 
+const char *dr_weights_name(enum dr_weights v) {
+    return v == DR_WEIGHTS_INT8 ? "int8" : "native";
+}
+
 struct dr_range dr_layout_cut(int32_t total, int32_t n, int32_t i) {
     int32_t each = total / n, more = total % n;
     int32_t begin = i * each + dr_min_i32(i, more);
@@ -83,6 +87,7 @@ static dr_status check_ranks(const struct dr_config *c, const struct dr_layout_w
 static dr_status check_choices(const struct dr_layout_wish *w) {
     DR_TRY(check_range("expert cut", (int32_t)w->experts, DR_EXPERTS_COLUMNS, DR_EXPERTS_WHOLE));
     DR_TRY(check_range("exchange", (int32_t)w->exchange, DR_EXCHANGE_LATENT, DR_EXCHANGE_VALUE));
+    DR_TRY(check_range("weights", (int32_t)w->weights, DR_WEIGHTS_NATIVE, DR_WEIGHTS_INT8));
     return check_range("cache type", (int32_t)w->cache_type, DR_CACHE_F32, DR_CACHE_FP8);
 }
 
@@ -213,6 +218,7 @@ dr_status dr_layout_make(const struct dr_config *c, const struct dr_layout_wish 
         .experts = wish->experts,
         .exchange = wish->exchange,
         .cache_type = wish->cache_type,
+        .weights = wish->weights,
         .mtp = wish->mtp,
         .context = wish->context == 0 ? c->n_position : wish->context,
         .seqs_max = wish->seqs_max,
@@ -270,6 +276,7 @@ uint64_t dr_layout_hash(const struct dr_config *c, const struct dr_layout *l) {
                               (int32_t)l->experts,
                               (int32_t)l->exchange,
                               (int32_t)l->cache_type,
+                              (int32_t)l->weights,
                               l->mtp,
                               l->page_tokens,
                               l->page_rows,

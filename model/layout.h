@@ -22,12 +22,17 @@ enum dr_expert_cut { DR_EXPERTS_COLUMNS, DR_EXPERTS_WHOLE };
 enum dr_exchange { DR_EXCHANGE_LATENT, DR_EXCHANGE_VALUE };
 enum dr_cache_type { DR_CACHE_F32, DR_CACHE_BF16, DR_CACHE_FP8 };
 
+/* NATIVE: the checkpoint's values exactly. INT8: matrices (all but embedding and router) are rounded to 8-bit
+ * integers at load, one scale an output and block of 128 inputs. */
+enum dr_weights { DR_WEIGHTS_NATIVE, DR_WEIGHTS_INT8 };
+
 struct dr_layout_wish {
     int32_t tp, pp;
     int32_t cache_width; /* 0: tp */
     enum dr_expert_cut experts;
     enum dr_exchange exchange;
     enum dr_cache_type cache_type;
+    enum dr_weights weights;
     bool mtp;            /* load the MTP layer (drafts) */
     int32_t context;     /* 0: n_position of the config */
     int32_t seqs_max;    /* slots */
@@ -50,6 +55,7 @@ struct dr_layout {
     enum dr_expert_cut experts;
     enum dr_exchange exchange;
     enum dr_cache_type cache_type;
+    enum dr_weights weights;
     bool mtp;
     int32_t page_tokens; /* 64 rounded up to a multiple of c */
     int32_t page_rows;   /* page_tokens / c: rows of a page on each rank */
@@ -98,6 +104,7 @@ int32_t dr_layout_vocab_owner(const struct dr_config *c, const struct dr_layout 
 const char *dr_expert_cut_name(enum dr_expert_cut v);
 const char *dr_exchange_name(enum dr_exchange v);
 const char *dr_cache_type_name(enum dr_cache_type v);
+const char *dr_weights_name(enum dr_weights v);
 
 #ifdef __cplusplus
 }

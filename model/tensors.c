@@ -71,7 +71,7 @@ struct visit { /* of one file's header */
     const struct file *file;
 };
 
-static const char *const dtype_names[DR_DTYPE_COUNT] = {"F32", "BF16", "F16", "F8_E4M3"};
+static const char *const dtype_names[DR_DTYPE_COUNT] = {"F32", "BF16", "F16", "F8_E4M3", "I8"};
 
 const char *dr_dtype_name(enum dr_dtype t) {
     return dtype_names[t];

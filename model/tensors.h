@@ -11,10 +11,17 @@
 
 #include "model/config.h"
 
-enum dr_dtype { DR_DTYPE_F32, DR_DTYPE_BF16, DR_DTYPE_F16, DR_DTYPE_F8_E4M3, DR_DTYPE_COUNT };
+enum dr_dtype {
+    DR_DTYPE_F32,
+    DR_DTYPE_BF16,
+    DR_DTYPE_F16,
+    DR_DTYPE_F8_E4M3,
+    DR_DTYPE_I8,
+    DR_DTYPE_COUNT
+}; /* I8: made at load, refused in a checkpoint */
 
 static inline size_t dr_dtype_bytes(enum dr_dtype t) {
-    return t == DR_DTYPE_F32 ? 4 : t == DR_DTYPE_F8_E4M3 ? 1 : 2;
+    return t == DR_DTYPE_F32 ? 4 : t == DR_DTYPE_BF16 || t == DR_DTYPE_F16 ? 2 : 1;
 }
 
 /* Role of a tensor in the model: what a worker asks for. Names are the published ones, see dr_tensors_name.

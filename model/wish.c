@@ -16,6 +16,8 @@ struct dr_layout_wish dr_wish_of(const struct dr_options *o, const struct dr_con
         .exchange =
             !strcmp(dr_option_text(o, DR_OPTION_EXCHANGE), "value") ? DR_EXCHANGE_VALUE : DR_EXCHANGE_LATENT,
         .cache_type = (enum dr_cache_type)dr_option_int(o, DR_OPTION_CACHE_TYPE),
+        .weights =
+            !strcmp(dr_option_text(o, DR_OPTION_WEIGHTS), "int8") ? DR_WEIGHTS_INT8 : DR_WEIGHTS_NATIVE,
         .mtp = !strcmp(dr_option_text(o, DR_OPTION_DRAFTS), "auto") && c->n_mtp > 0,
         .context = (int32_t)dr_option_int(o, DR_OPTION_CONTEXT),
         .seqs_max = (int32_t)dr_option_int(o, DR_OPTION_SEQS_MAX),

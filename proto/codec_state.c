@@ -29,6 +29,7 @@ static const struct dr_wire_rule layout_at[] = {
     [13] = {.least = 1, .most = DR_STEP_TOKENS_MAX},
     [14] = {.least = 1, .most = INT32_MAX},
     [15] = {.most = DR_LAYERS_MAX, .count = DR_PP_MAX + 1},
+    [16] = {.most = DR_WEIGHTS_INT8},
 };
 static const struct dr_wire_rules layout_rules = DR_WIRE_RULES(layout_at);
 
@@ -57,6 +58,7 @@ static dr_status layout_put(const struct dr_layout *in, Dr__V1__Layout *m) {
     m->experts = (Dr__V1__ExpertCut)in->experts;
     m->exchange = (Dr__V1__Exchange)in->exchange;
     m->cache_type = (Dr__V1__CacheType)in->cache_type;
+    m->weights = (Dr__V1__Weights)in->weights;
     m->mtp = in->mtp;
     m->page_tokens = in->page_tokens;
     m->page_rows = in->page_rows;
@@ -136,6 +138,7 @@ static struct dr_layout layout_get(const Dr__V1__Layout *m) {
         .experts = (enum dr_expert_cut)m->experts,
         .exchange = (enum dr_exchange)m->exchange,
         .cache_type = (enum dr_cache_type)m->cache_type,
+        .weights = (enum dr_weights)m->weights,
         .mtp = m->mtp != 0,
         .page_tokens = m->page_tokens,
         .page_rows = m->page_rows,

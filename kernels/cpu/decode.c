@@ -49,6 +49,10 @@ static void decode_f8(const uint8_t *restrict src, size_t n, float *restrict out
     }
 }
 
+static void decode_i8(const uint8_t *restrict src, size_t n, float *restrict out) {
+    for (size_t i = 0; i < n; i++) out[i] = (float)(int8_t)src[i];
+}
+
 void dr_decode(enum dr_wtype t, const void *src, size_t n, float *out) {
     switch (t) {
     case DR_W_F32:
@@ -62,6 +66,9 @@ void dr_decode(enum dr_wtype t, const void *src, size_t n, float *out) {
         return;
     case DR_W_F8:
         decode_f8(src, n, out);
+        return;
+    case DR_W_I8:
+        decode_i8(src, n, out);
         return;
     case DR_W_COUNT:
         break;

@@ -1,17 +1,17 @@
 /* matrix.h - a packed matrix times rows.
  * In:   a dr_weight and f32 rows.      Out: f32 rows.
  * Owns: nothing.
- * Why:  linear, linear_heads and moe share one walk over strips and scale blocks. */
+ * Why:  linear, linear_heads and moe share one walk over groups of outputs and scale blocks. */
 #pragma once
 
 #include "kernels/team.h"
 #include "kernels/weight.h"
 
-enum { DR_MATRIX_ROWS = 64 }; /* rows of a tile: their sums of one strip are 4 KiB */
+enum { DR_MATRIX_ROWS = 64 }; /* rows of a tile: their sums of one group are 4 KiB */
 
-/* total[r][o] of one strip for n_row <= 64 rows: a block is decoded once for all of them. Lanes beyond n_out
- * are 0 or NaN garbage. */
-void dr_matrix_strip(const struct dr_weight *w, int32_t strip, const float *const *x, int32_t n_row,
+/* total[r][o] of outputs [16 group, 16 group + 16) for n_row <= 64 rows: a block is decoded once for all of
+ * them. Lanes beyond n_out are 0 or NaN garbage. */
+void dr_matrix_group(const struct dr_weight *w, int32_t group, const float *const *x, int32_t n_row,
                      float *total);
 
 /* y[t,h,:] (+)= w[h] x[t,h,:] by the whole team. */

@@ -6,7 +6,7 @@
  * A pair is one token at one owned expert. Pairs lie in scratch ordered by expert, then token; the shared
  * expert is one more expert that every token has. Experts pass in ascending batches of at most 2 n_tok pairs,
  * so that hidden rows do not grow with n_active. Phase 1 of a batch makes its hidden rows, split by (expert,
- * strip of hidden). Phase 2 makes the outputs, split by strip of outputs; each piece walks the experts in
+ * group of hidden). Phase 2 makes the outputs, split by group of outputs; each piece walks the experts in
  * ascending order and adds to its own columns of y, so a token's additions come in the order of its experts
  * whatever the grouping. */
 #include "kernels/cpu/cpu.h"
@@ -71,7 +71,7 @@ struct run {
     int32_t begin, end;     /* the batch: active[begin .. end) */
     int32_t first_pair;     /* of the batch: its hidden row is row 0 */
     int32_t n_pair;         /* of the batch */
-    int32_t width, n_strip; /* widest hidden row, and its strips */
+    int32_t width, n_group; /* widest hidden row, and its groups */
 };
 
 static const struct dr_expert *expert_of(const struct dr_moe *a, int32_t e) {
@@ -127,40 +127,40 @@ static void hidden_items(void *arg, int64_t begin, int64_t end, int32_t thread) 
     const struct dr_moe *a = run->a;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int32_t e = run->l.active[run->begin + i / run->n_strip], strip = (int32_t)(i % run->n_strip);
+        int32_t e = run->l.active[run->begin + i / run->n_group], group = (int32_t)(i % run->n_group);
         const struct dr_expert *x = expert_of(a, e);
-        int32_t n_lane = dr_min_i32(DR_STRIP, x->gate.n_out - strip * DR_STRIP);
+        int32_t n_lane = dr_min_i32(DR_LANES, x->gate.n_out - group * DR_LANES);
         if (n_lane <= 0) continue; /* narrower than the widest */
         for (int32_t p = run->l.first[e], end_p = run->l.first[e + 1]; p < end_p; p += DR_MATRIX_ROWS) {
             int32_t n_row = dr_min_i32(DR_MATRIX_ROWS, end_p - p);
             const float *row[DR_MATRIX_ROWS];
-            float gate[DR_MATRIX_ROWS * DR_STRIP], up[DR_MATRIX_ROWS * DR_STRIP];
+            float gate[DR_MATRIX_ROWS * DR_LANES], up[DR_MATRIX_ROWS * DR_LANES];
             for (int32_t r = 0; r < n_row; r++) row[r] = a->x + (size_t)run->l.token[p + r] * (size_t)a->dim;
-            dr_matrix_strip(&x->gate, strip, row, n_row, gate);
-            dr_matrix_strip(&x->up, strip, row, n_row, up);
-            for (int32_t j = 0; j < n_row * DR_STRIP; j++) gate[j] = dr_silu(gate[j]) * up[j];
+            dr_matrix_group(&x->gate, group, row, n_row, gate);
+            dr_matrix_group(&x->up, group, row, n_row, up);
+            for (int32_t j = 0; j < n_row * DR_LANES; j++) gate[j] = dr_silu(gate[j]) * up[j];
             for (int32_t r = 0; r < n_row; r++)
                 memcpy(run->l.hidden + (size_t)(p - run->first_pair + r) * (size_t)run->width +
-                           (size_t)strip * DR_STRIP,
-                       gate + (size_t)r * DR_STRIP, (size_t)n_lane * sizeof *gate);
+                           (size_t)group * DR_LANES,
+                       gate + (size_t)r * DR_LANES, (size_t)n_lane * sizeof *gate);
         }
     }
 }
 
-/* Adds expert e to the columns of one strip. */
-static void add_expert(const struct run *run, int32_t e, int32_t strip, int32_t n_lane) {
+/* Adds expert e to the columns of one group. */
+static void add_expert(const struct run *run, int32_t e, int32_t group, int32_t n_lane) {
     const struct dr_moe *a = run->a;
     const struct dr_expert *x = expert_of(a, e);
     for (int32_t p = run->l.first[e], end_p = run->l.first[e + 1]; p < end_p; p += DR_MATRIX_ROWS) {
         int32_t n_row = dr_min_i32(DR_MATRIX_ROWS, end_p - p);
         const float *row[DR_MATRIX_ROWS];
-        float total[DR_MATRIX_ROWS * DR_STRIP];
+        float total[DR_MATRIX_ROWS * DR_LANES];
         for (int32_t r = 0; r < n_row; r++)
             row[r] = run->l.hidden + (size_t)(p - run->first_pair + r) * (size_t)run->width;
-        dr_matrix_strip(&x->down, strip, row, n_row, total);
+        dr_matrix_group(&x->down, group, row, n_row, total);
         for (int32_t r = 0; r < n_row; r++) {
-            float *y = a->y + (size_t)run->l.token[p + r] * (size_t)a->dim + (size_t)strip * DR_STRIP;
-            const float *v = total + (size_t)r * DR_STRIP;
+            float *y = a->y + (size_t)run->l.token[p + r] * (size_t)a->dim + (size_t)group * DR_LANES;
+            const float *v = total + (size_t)r * DR_LANES;
             if (e == a->n_owned)
                 for (int32_t o = 0; o < n_lane; o++) y[o] += v[o];
             else
@@ -173,12 +173,12 @@ static void output_items(void *arg, int64_t begin, int64_t end, int32_t thread) 
     const struct run *run = arg;
     const struct dr_moe *a = run->a;
     (void)thread;
-    for (int64_t strip = begin; strip < end; strip++) {
-        int32_t n_lane = dr_min_i32(DR_STRIP, a->dim - (int32_t)strip * DR_STRIP);
+    for (int64_t group = begin; group < end; group++) {
+        int32_t n_lane = dr_min_i32(DR_LANES, a->dim - (int32_t)group * DR_LANES);
         for (size_t t = 0; run->begin == 0 && t < (size_t)a->n_tok; t++)
-            memset(a->y + t * (size_t)a->dim + (size_t)strip * DR_STRIP, 0, (size_t)n_lane * sizeof *a->y);
+            memset(a->y + t * (size_t)a->dim + (size_t)group * DR_LANES, 0, (size_t)n_lane * sizeof *a->y);
         for (int32_t i = run->begin; i < run->end; i++)
-            add_expert(run, run->l.active[i], (int32_t)strip, n_lane);
+            add_expert(run, run->l.active[i], (int32_t)group, n_lane);
     }
 }
 
@@ -193,14 +193,14 @@ dr_status dr_cpu_moe(const struct dr_moe *a, struct dr_stream *s) {
         run.width = dr_max_i32(run.width, x->gate.n_out);
     }
     run.l = carve(a->scratch, a->n_tok, a->n_active, a->n_owned, run.width);
-    run.n_strip = dr_weight_out_padded(run.width) / DR_STRIP;
+    run.n_group = dr_weight_out_padded(run.width) / DR_LANES;
     group_pairs(&run);
     do { /* once at least: y is set to zero even where no expert is owned */
         next_batch(&run);
         int32_t n_expert = run.end - run.begin, n_row = dr_ceil_div(run.n_pair, dr_max_i32(1, n_expert));
-        dr_team_for(s->team, (int64_t)n_expert * run.n_strip, dr_matrix_grain(2 * a->dim, n_row),
+        dr_team_for(s->team, (int64_t)n_expert * run.n_group, dr_matrix_grain(2 * a->dim, n_row),
                     hidden_items, &run);
-        dr_team_for(s->team, dr_weight_out_padded(a->dim) / DR_STRIP, 1, output_items, &run);
+        dr_team_for(s->team, dr_weight_out_padded(a->dim) / DR_LANES, 1, output_items, &run);
     } while (run.end < run.n_active);
     return dr_ok();
 }

@@ -54,6 +54,7 @@ static void random_element(uint8_t *at, enum dr_wtype type, uint64_t seed, uint6
         uint16_t h = (uint16_t)((bits & 0x83ff) | (bits >> 20 & 15) << 10);
         memcpy(at, &h, 2);
     }
+    if (type == DR_W_I8) *at = (uint8_t)bits == 0x80 ? 0 : (uint8_t)bits;
     if (type == DR_W_F8) {
         *at = (uint8_t)bits;
         if ((*at & 0x7f) == 0x7f) *at ^= 1;
@@ -65,7 +66,7 @@ struct matrix matrix_random(struct pool *p, uint64_t seed, enum dr_wtype type, i
     size_t n = (size_t)rows * (size_t)cols, bytes = dr_weight_elem_bytes(type);
     struct matrix m = {.type = type, .rows = rows, .cols = cols, .src = pool_take(p, n * bytes)};
     for (size_t i = 0; i < n; i++) random_element(m.src + i * bytes, type, seed, i);
-    if (scaled) {
+    if (scaled && type == DR_W_F8) {
         size_t blocks = (size_t)dr_ceil_div(rows, 128) * (size_t)dr_ceil_div(cols, 128);
         m.scale = pool_take(p, blocks * sizeof(float));
         for (size_t i = 0; i < blocks; i++) m.scale[i] = 0.001f + 0.1f * dr_rng_uniform(seed, i, 3);
@@ -83,19 +84,19 @@ double matrix_scale(const struct matrix *m, int32_t r, int32_t c) {
 
 struct dr_weight matrix_slice(struct pool *p, const struct matrix *m, int32_t row0, int32_t n_out,
                               int32_t col0, int32_t n_in) {
-    struct dr_weight w = {.type = m->type, .n_out = n_out, .n_in = n_in, .phase = col0 % 128};
+    struct dr_weight w = {
+        .type = m->type, .n_out = n_out, .n_in = n_in, .phase = col0 % 128, .out_phase = row0 % 128};
     size_t bytes = dr_weight_elem_bytes(m->type), stride = (size_t)m->cols * bytes;
-    void *data = pool_take(p, dr_weight_data_bytes(m->type, n_out, n_in));
-    dr_status st = dr_weight_pack_rows(&w, data, 0, n_out,
-                                       m->src + (size_t)row0 * stride + (size_t)col0 * bytes, stride);
-    DR_ASSERT(st.code == DR_OK);
+    void *data = pool_take(p, dr_weight_data_bytes(m->type, n_out, n_in, w.phase));
+    dr_weight_pack_rows(&w, data, 0, n_out, m->src + (size_t)row0 * stride + (size_t)col0 * bytes, stride);
     w.data = data;
     if (m->scale) {
-        int32_t padded = dr_weight_out_padded(n_out);
-        float *scale = pool_take(p, dr_weight_scale_bytes(n_out, n_in, w.phase));
-        for (int32_t b = 0; b < dr_weight_blocks(n_in, w.phase); b++)
-            for (int32_t o = 0; o < n_out; o++)
-                scale[b * padded + o] = (float)matrix_scale(m, row0 + o, (col0 / 128 + b) * 128);
+        int32_t n_block = dr_weight_blocks(n_in, w.phase), n_out_block = dr_weight_blocks(n_out, w.out_phase);
+        float *scale = pool_take(p, dr_weight_scale_bytes(m->type, n_out, n_in, w.phase, w.out_phase));
+        for (int32_t b = 0; b < n_block; b++)
+            for (int32_t o = 0; o < n_out_block; o++)
+                scale[b * n_out_block + o] =
+                    (float)matrix_scale(m, (row0 / 128 + o) * 128, (col0 / 128 + b) * 128);
         w.scale = scale;
     }
     return w;

@@ -37,7 +37,7 @@ static void linear_promised_order(void) {
                 run(&r, &w, x, (size_t)d[3], 3, y, (size_t)d[1], false);
                 CU_ASSERT_TRUE(same_floats(y, want, 3 * (size_t)d[1]));
                 /* 128 additions of terms up to 2 * 448 (F8), and 4 block sums: 2^-24 * 132 of their size */
-                double size = t == DR_W_F8 ? 2 * 448 * 16 : 2;
+                double size = t == DR_W_F8 || t == DR_W_I8 ? 2 * 448 * 16 : 2;
                 CU_ASSERT_TRUE(near_double(y, exact, 3 * (size_t)d[1], 8e-6 * size, 0));
                 pool_fini(&p);
             }

@@ -9,12 +9,12 @@ static void weight_every_f8_code(void) {
     struct pool p = {0};
     uint8_t code[256];
     struct dr_weight w = {.type = DR_W_F8, .n_out = 254, .n_in = 1};
-    uint8_t *data = pool_take(&p, dr_weight_data_bytes(DR_W_F8, 254, 1));
+    uint8_t *data = pool_take(&p, dr_weight_data_bytes(DR_W_F8, 254, 1, 0));
     int n = 0;
     for (int c = 0; c < 256; c++)
         if ((c & 0x7f) != 0x7f) code[n++] = (uint8_t)c;
     CU_ASSERT_EQUAL(n, 254);
-    CHECK_OK(dr_weight_pack_rows(&w, data, 0, 254, code, 1));
+    dr_weight_pack_rows(&w, data, 0, 254, code, 1);
     w.data = data;
     for (int i = 0; i < 254; i++) {
         double want = decode_value(DR_W_F8, code, (size_t)i);
@@ -59,6 +59,15 @@ static void weight_every_half(void) {
     pool_fini(&p);
 }
 
+/* Where element (o, k) of a slice of 101 outputs from column 37 on lies: 64 outputs in the first strip, 37 (3
+ * cells) in the second. */
+static size_t place(enum dr_wtype t, int32_t o, int32_t k) {
+    size_t bytes = dr_weight_elem_bytes(t), per = 4 / bytes, lead = 37 % per;
+    size_t steps = (lead + 250 + per - 1) / per, at = lead + (size_t)k, lane = (size_t)o % 64;
+    size_t cells = o < 64 ? 4 : 3, strip = o < 64 ? 0 : steps * 4 * 64;
+    return strip + (at / per * cells + lane / 16) * 64 + lane % 16 * 4 + at % per * bytes;
+}
+
 static void weight_places(void) {
     for (enum dr_wtype t = 0; t < DR_W_COUNT; t++) {
         struct pool p = {0};
@@ -71,18 +80,17 @@ static void weight_places(void) {
             for (int32_t k = 0; k < 250; k++) {
                 float want =
                     (float)matrix_value(&m, 19 + o, 37 + k) * (float)matrix_scale(&m, 19 + o, 37 + k);
-                size_t place = ((size_t)(o / 16) * 250 + (size_t)k) * 16 + (size_t)(o % 16);
                 wrong += dr_weight_at(&w, o, k) != want;
-                wrong += memcmp((const uint8_t *)w.data + place * bytes,
+                wrong += memcmp((const uint8_t *)w.data + place(t, o, k),
                                 src + (size_t)o * stride + (size_t)k * bytes, bytes) != 0;
             }
         CU_ASSERT_EQUAL(wrong, 0);
         /* rows packed in any pieces give the same bytes */
-        size_t total = dr_weight_data_bytes(t, 101, 250);
+        size_t total = dr_weight_data_bytes(t, 101, 250, 37);
         uint8_t *again = pool_take(&p, total);
         for (int32_t row = 0, n; row < 101; row += n) {
             n = dr_min_i32(1 + row % 23, 101 - row);
-            CHECK_OK(dr_weight_pack_rows(&w, again, row, n, src + (size_t)row * stride, stride));
+            dr_weight_pack_rows(&w, again, row, n, src + (size_t)row * stride, stride);
         }
         CU_ASSERT_EQUAL(memcmp(again, w.data, total), 0);
         pool_fini(&p);
@@ -96,9 +104,9 @@ static void weight_transposed(void) {
             matrix_random(&p, 31 + t, t, 40, 75, false); /* source row = input, column = output */
         size_t bytes = dr_weight_elem_bytes(t), stride = 75 * bytes;
         struct dr_weight w = {.type = t, .n_out = 75, .n_in = 40};
-        uint8_t *data = pool_take(&p, dr_weight_data_bytes(t, 75, 40));
-        CHECK_OK(dr_weight_pack_cols(&w, data, 0, 13, m.src, stride));
-        CHECK_OK(dr_weight_pack_cols(&w, data, 13, 27, m.src + 13 * stride, stride));
+        uint8_t *data = pool_take(&p, dr_weight_data_bytes(t, 75, 40, 0));
+        dr_weight_pack_cols(&w, data, 0, 13, m.src, stride);
+        dr_weight_pack_cols(&w, data, 13, 27, m.src + 13 * stride, stride);
         w.data = data;
         int wrong = 0;
         for (int32_t o = 0; o < 75; o++)
@@ -109,18 +117,46 @@ static void weight_transposed(void) {
     }
 }
 
-static void weight_refuses_nan(void) {
-    uint8_t src[6 * 9] = {0}, data[1024] = {0};
-    struct dr_weight w = {.type = DR_W_F8, .n_out = 6, .n_in = 9};
-    src[4 * 9 + 7] = 0x7f;
-    CU_ASSERT_EQUAL(dr_weight_pack_rows(&w, data, 0, 6, src, 9).code, DR_EMODEL);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dr_error_text(), "row 4, column 7"));
-    CU_ASSERT_EQUAL(dr_weight_pack_rows(&w, data, 4, 1, src + 4 * 9, 9).code, DR_EMODEL);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dr_error_text(), "row 4, column 7"));
-    src[4 * 9 + 7] = 0xff;
-    struct dr_weight across = {.type = DR_W_F8, .n_out = 9, .n_in = 8};
-    CU_ASSERT_EQUAL(dr_weight_pack_cols(&across, data, 2, 6, src, 9).code, DR_EMODEL);
-    CU_ASSERT_PTR_NOT_NULL(strstr(dr_error_text(), "row 6, column 7"));
+static void weight_finds_nan(void) {
+    uint8_t code[700] = {0};
+    CU_ASSERT_EQUAL(dr_weight_find_nan(code, 700), -1);
+    CU_ASSERT_EQUAL(dr_weight_find_nan(code, 0), -1);
+    for (int32_t at = 699; at >= 0; at -= 37) {
+        code[at] = at % 2 ? 0x7f : 0xff;
+        CU_ASSERT_EQUAL(dr_weight_find_nan(code, 700), at);
+        CU_ASSERT_EQUAL(dr_weight_find_nan(code, at), -1);
+    }
+}
+
+static void weight_quantised(void) {
+    struct pool p = {0};
+    enum { N_OUT = 37, N_IN = 301, PHASE = 50 };
+    struct dr_weight w = {.type = DR_W_I8, .n_out = N_OUT, .n_in = N_IN, .phase = PHASE};
+    float *value = pool_floats(&p, N_OUT * N_IN, 5, 3);
+    int8_t *code = pool_take(&p, N_OUT * N_IN);
+    float *scale = pool_take(&p, dr_weight_scale_bytes(DR_W_I8, N_OUT, N_IN, PHASE, 0));
+    uint8_t *data = pool_take(&p, dr_weight_data_bytes(DR_W_I8, N_OUT, N_IN, PHASE));
+    memset(value + 3 * N_IN + 78, 0, 128 * sizeof *value); /* a block of zeros: inputs 78 to 205 */
+    for (int o = 0; o < N_OUT; o++) dr_weight_quantise(&w, value + o * N_IN, code + o * N_IN, scale + o);
+    dr_weight_pack_rows(&w, data, 0, N_OUT, code, N_IN);
+    w.data = data;
+    w.scale = scale;
+    int wrong = 0, full = 0;
+    for (int o = 0; o < N_OUT; o++)
+        for (int k = 0; k < N_IN; k++) {
+            double most = 0, v = (double)value[o * N_IN + k];
+            for (int i = 0; i < N_IN; i++)
+                if ((PHASE + i) / 128 == (PHASE + k) / 128)
+                    most = fmax(most, fabs((double)value[o * N_IN + i]));
+            wrong += fabs((double)dr_weight_at(&w, o, k) - v) > most / 127 * 0.50001;
+            full += code[o * N_IN + k] == 127 || code[o * N_IN + k] == -127;
+            wrong += code[o * N_IN + k] == -128;
+        }
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT_TRUE(full >= N_OUT * 3 - 1); /* the largest of each block takes the largest code */
+    CU_ASSERT_EQUAL(scale[dr_weight_out_padded(N_OUT) + 3], 0);
+    CU_ASSERT_EQUAL(dr_weight_at(&w, 3, 100), 0);
+    pool_fini(&p);
 }
 
 static void weight_sizes(void) {
@@ -131,9 +167,12 @@ static void weight_sizes(void) {
     CU_ASSERT_EQUAL(dr_weight_blocks(2, 127), 2);
     CU_ASSERT_EQUAL(dr_weight_blocks(256, 0), 2);
     CU_ASSERT_EQUAL(dr_weight_blocks(256, 1), 3);
-    CU_ASSERT_EQUAL(dr_weight_data_bytes(DR_W_F8, 17, 3), 128);
-    CU_ASSERT_EQUAL(dr_weight_data_bytes(DR_W_F32, 17, 3), 384);
-    CU_ASSERT_EQUAL(dr_weight_scale_bytes(17, 130, 0), 256);
+    CU_ASSERT_EQUAL(dr_weight_data_bytes(DR_W_F8, 17, 3, 0), 128);
+    CU_ASSERT_EQUAL(dr_weight_data_bytes(DR_W_F8, 17, 3, 2), 256); /* 2 zeros in front */
+    CU_ASSERT_EQUAL(dr_weight_data_bytes(DR_W_F32, 17, 3, 2), 384);
+    CU_ASSERT_EQUAL(dr_weight_scale_bytes(DR_W_F8, 17, 130, 0, 120), 64); /* 2 x 2 blocks */
+    CU_ASSERT_EQUAL(dr_weight_scale_bytes(DR_W_I8, 17, 130, 0, 0), 256);
+    CU_ASSERT_EQUAL(dr_weight_scale_bytes(DR_W_BF16, 17, 130, 0, 0), 0);
 }
 
 static CU_TestInfo cases[] = {
@@ -141,8 +180,10 @@ static CU_TestInfo cases[] = {
     {"all BF16 and F16 patterns decode exactly, with sign, infinity and NaN", weight_every_half},
     {"a slice anywhere puts each element and its block scale in place", weight_places},
     {"transposed packing puts source rows into inputs", weight_transposed},
-    {"an F8 NaN is refused with its row and column", weight_refuses_nan},
-    {"sizes are padded to 16 outputs and 64 bytes", weight_sizes},
+    {"an F8 NaN is found wherever it is", weight_finds_nan},
+    {"8-bit integers are within half a step of the value, with a scale an output and block",
+     weight_quantised},
+    {"sizes are padded to whole cells", weight_sizes},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_weight = {.pName = "kernels/weight", .pTests = cases};

@@ -9,7 +9,7 @@
 
 static_assert((int)DR_W_F32 == (int)DR_DTYPE_F32 && (int)DR_W_BF16 == (int)DR_DTYPE_BF16 &&
                   (int)DR_W_F16 == (int)DR_DTYPE_F16 && (int)DR_W_F8 == (int)DR_DTYPE_F8_E4M3 &&
-                  (int)DR_W_COUNT == (int)DR_DTYPE_COUNT,
+                  (int)DR_W_I8 == (int)DR_DTYPE_I8 && (int)DR_W_COUNT == (int)DR_DTYPE_COUNT,
               "the ops and the checkpoint number the element types alike");
 
 static struct dr_weight weight_of(const struct dr_holding *h, const uint8_t *block) {
@@ -18,6 +18,7 @@ static struct dr_weight weight_of(const struct dr_holding *h, const uint8_t *blo
         .n_out = dr_holding_out(h),
         .n_in = dr_holding_in(h),
         .phase = dr_holding_phase(h),
+        .out_phase = dr_holding_out_phase(h),
         .data = block + h->offset,
         .scale = h->scale_bytes ? (const float *)(const void *)(block + h->offset + h->data_bytes) : NULL,
     };

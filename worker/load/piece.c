@@ -1,5 +1,5 @@
 /* piece.c - see piece.h.
- * In:   file ranges.      Out: packed weights, expanded scales, f32 vectors.
+ * In:   file ranges.      Out: packed weights, scales, f32 vectors.
  * Owns: nothing.
  * Why:  see piece.h. */
 
@@ -35,21 +35,52 @@ static size_t buffer_stride(const struct dr_piece *p) {
     return full - slice < GAP_BYTES ? full : slice;
 }
 
+/* The matrix is rounded to 8-bit integers on its way. */
+static bool quantised(const struct dr_holding *h) {
+    return h->dtype == DR_DTYPE_I8;
+}
+
+int32_t dr_piece_first_row(const struct dr_holding *h) {
+    return h->scale_bytes > 0 && !quantised(h) ? -1 : 0;
+}
+
 struct dr_piece dr_piece_at(const struct dr_tensors *t, const struct dr_holding *h, int32_t row) {
     struct dr_piece p = {.tensor = dr_tensors_get(t, h->role, h->layer, h->expert), .holding = h, .row = row};
     if (row < 0) return p;
     size_t rows =
-        PIECE_BYTES / buffer_stride(&p) / DR_STRIP * DR_STRIP; /* whole strips: readers share no cache line */
-    p.n_rows = dr_min_i32(h->rows - row, rows < DR_STRIP    ? DR_STRIP
+        PIECE_BYTES / buffer_stride(&p) / DR_LANES * DR_LANES; /* whole cells: readers share no cache line */
+    p.n_rows = dr_min_i32(h->rows - row, rows < DR_LANES    ? DR_LANES
                                          : rows > INT32_MAX ? INT32_MAX
                                                             : (int32_t)rows);
+    if (quantised(h) && h->kind == DR_HOLD_TRANSPOSED)
+        p.n_rows = h->rows; /* an output's scale needs all inputs */
     return p;
+}
+
+/* Where the parts of a buffer lie: raw rows of the file; for quantised matrices also one row of scales,
+ * values in f32 and codes. */
+struct room {
+    size_t scale, value, code, bytes;
+};
+
+static struct room room_of(const struct dr_piece *p) {
+    struct room r = {.scale = dr_size_align((size_t)p->n_rows * buffer_stride(p), 64)};
+    size_t scale = dr_size_align((size_t)p->tensor->scale_cols * 4, 64);
+    if (!quantised(p->holding)) {
+        r.bytes = r.scale > scale ? r.scale : scale;
+        return r;
+    }
+    size_t outs = p->holding->kind == DR_HOLD_TRANSPOSED ? (size_t)p->holding->cols : DR_LANES;
+    size_t values = outs * (size_t)dr_holding_in(p->holding);
+    r.value = r.scale + scale;
+    r.code = r.value + dr_size_align(values * 4, 64);
+    r.bytes = r.code + dr_size_align(values, 64);
+    return r;
 }
 
 size_t dr_piece_buffer_bytes(const struct dr_tensors *t, const struct dr_holding *h) {
     struct dr_piece p = dr_piece_at(t, h, 0);
-    size_t data = (size_t)p.n_rows * buffer_stride(&p), scale = (size_t)p.tensor->scale_cols * 4;
-    return data > scale ? data : scale;
+    return room_of(&p).bytes;
 }
 
 uint64_t dr_piece_bytes(const struct dr_piece *p) {
@@ -92,13 +123,80 @@ static dr_status read_rows(const struct dr_piece *p, uint8_t *buffer) {
 static dr_status refuse_nan(const struct dr_piece *p, const uint8_t *buffer, size_t stride) {
     for (int32_t r = 0; r < p->n_rows; r++) {
         const uint8_t *code = buffer + (size_t)r * stride;
-        for (int32_t k = 0; k < p->holding->cols; k++)
-            if ((code[k] & 0x7f) == 0x7f)
+        int32_t k = dr_weight_find_nan(code, p->holding->cols);
+        if (k >= 0)
+            return dr_fail(DR_EMODEL,
+                           "%s: %s: the F8_E4M3 code at row %d, column %d is 0x%02x, which is no number; "
+                           "the file is damaged",
+                           p->tensor->file, p->tensor->name, p->holding->row0 + p->row + r,
+                           p->holding->col0 + k, code[k]);
+    }
+    return dr_ok();
+}
+
+static dr_status refuse_scale(const struct dr_piece *p, int32_t block_row, int32_t block_col, float s) {
+    if (isfinite(s) && s >= 0) return dr_ok();
+    return dr_fail(DR_EMODEL,
+                   "%s: %s: the scale of block %d, %d is %g, expected a finite number; the file is damaged",
+                   p->tensor->scale_file, p->tensor->name, block_row, block_col, (double)s);
+}
+
+/* Row `block_row` of the scale tensor. */
+static dr_status read_scales(const struct dr_piece *p, int32_t block_row, float *row) {
+    const struct dr_tensor *t = p->tensor;
+    size_t bytes = (size_t)t->scale_cols * 4;
+    return read_at(p, t->scale_fd, t->scale_file, t->scale_offset + (uint64_t)block_row * bytes, bytes,
+                   (uint8_t *)row);
+}
+
+/* Row r of the piece as f32 values, scales applied: value[k * step]. row_scale: of its row of blocks. */
+static dr_status values_of(const struct dr_piece *p, const uint8_t *raw, int32_t r, const float *row_scale,
+                           float *value, size_t step) {
+    const struct dr_holding *h = p->holding;
+    int32_t absolute = h->row0 + p->row + r;
+    const uint8_t *row = raw + (size_t)r * buffer_stride(p);
+    enum dr_wtype type = (enum dr_wtype)p->tensor->dtype;
+    for (int32_t k = 0, end; k < h->cols; k = end) {
+        int32_t b = (h->col0 + k) / DR_BLOCK;
+        end = dr_min_i32((b + 1) * DR_BLOCK - h->col0, h->cols);
+        float scale = type == DR_W_F8 ? row_scale[b] : 1;
+        if (type == DR_W_F8) DR_TRY(refuse_scale(p, absolute / DR_BLOCK, b, scale));
+        for (int32_t i = k; i < end; i++) {
+            float v = dr_wtype_decode(type, row, (size_t)i) * scale;
+            if (!isfinite(v))
                 return dr_fail(DR_EMODEL,
-                               "%s: %s: the F8_E4M3 code at row %d, column %d is 0x%02x, which is no number; "
-                               "the file is damaged",
-                               p->tensor->file, p->tensor->name, p->holding->row0 + p->row + r,
-                               p->holding->col0 + k, code[k]);
+                               "%s: %s: row %d, column %d is %g; --weights=int8 needs finite weights",
+                               p->tensor->file, p->tensor->name, absolute, h->col0 + i, (double)v);
+            value[(size_t)i * step] = v;
+        }
+    }
+    return dr_ok();
+}
+
+/* Rounds rows to 8-bit integers: 16 outputs at a time, or all of a transposed matrix at once. */
+static dr_status quantise(const struct dr_piece *p, struct dr_weight *w, uint8_t *buffer, uint8_t *data,
+                          float *scale) {
+    const struct dr_holding *h = p->holding;
+    struct room room = room_of(p);
+    float *row_scale = (float *)(void *)(buffer + room.scale),
+          *value = (float *)(void *)(buffer + room.value);
+    int8_t *code = (int8_t *)(void *)(buffer + room.code);
+    bool across = h->kind == DR_HOLD_TRANSPOSED;
+    size_t n_in = (size_t)w->n_in;
+    int32_t have = -1; /* row of blocks in row_scale */
+    for (int32_t r = 0, n; r < p->n_rows; r += n) {
+        n = across ? p->n_rows : dr_min_i32(DR_LANES, p->n_rows - r);
+        for (int32_t i = 0; i < n; i++) {
+            int32_t block_row = (h->row0 + p->row + r + i) / DR_BLOCK;
+            if (p->tensor->dtype == DR_DTYPE_F8_E4M3 && block_row != have)
+                DR_TRY(read_scales(p, have = block_row, row_scale));
+            DR_TRY(across ? values_of(p, buffer, r + i, row_scale, value + i, n_in)
+                          : values_of(p, buffer, r + i, row_scale, value + (size_t)i * n_in, 1));
+        }
+        int32_t first = across ? 0 : p->row + r, outs = across ? w->n_out : n;
+        for (int32_t o = 0; o < outs; o++)
+            dr_weight_quantise(w, value + (size_t)o * n_in, code + (size_t)o * n_in, scale + first + o);
+        dr_weight_pack_rows(w, data, first, outs, code, n_in);
     }
     return dr_ok();
 }
@@ -116,11 +214,14 @@ static dr_status load_rows(const struct dr_piece *p, uint8_t *buffer, uint8_t *b
     };
     DR_TRY(read_rows(p, buffer));
     if (p->tensor->dtype == DR_DTYPE_F8_E4M3) DR_TRY(refuse_nan(p, buffer, stride));
+    if (quantised(h)) return quantise(p, &w, buffer, data, (float *)(void *)(data + h->data_bytes));
     switch (h->kind) {
     case DR_HOLD_PACKED:
-        return dr_weight_pack_rows(&w, data, p->row, p->n_rows, buffer, stride);
+        dr_weight_pack_rows(&w, data, p->row, p->n_rows, buffer, stride);
+        return dr_ok();
     case DR_HOLD_TRANSPOSED:
-        return dr_weight_pack_cols(&w, data, p->row, p->n_rows, buffer, stride);
+        dr_weight_pack_cols(&w, data, p->row, p->n_rows, buffer, stride);
+        return dr_ok();
     case DR_HOLD_ROWS:
         for (int32_t r = 0; r < p->n_rows; r++)
             memcpy(data + (size_t)(p->row + r) * slice, buffer + (size_t)r * stride, slice);
@@ -135,51 +236,25 @@ static dr_status load_rows(const struct dr_piece *p, uint8_t *buffer, uint8_t *b
     return dr_fail(DR_EINTERNAL, "%s: holding of kind %d", p->tensor->name, (int)h->kind);
 }
 
-/* Spreads one row of the scale tensor, block row `block_row`, over the outputs and blocks of the holding. */
-static dr_status spread_scales(const struct dr_piece *p, int32_t block_row, const uint8_t *row,
-                               float *scale) {
+/* The holding's part of the grid of scales: [block of inputs][block of outputs]. */
+static dr_status load_scales(const struct dr_piece *p, uint8_t *buffer, uint8_t *block) {
     const struct dr_holding *h = p->holding;
-    int32_t padded = dr_weight_out_padded(dr_holding_out(h));
-    int32_t col_block0 = h->col0 / DR_BLOCK, row_block0 = h->row0 / DR_BLOCK;
-    int32_t r0 = dr_max_i32(block_row * DR_BLOCK, h->row0),
-            r1 = dr_min_i32((block_row + 1) * DR_BLOCK, h->row0 + h->rows);
-    for (int32_t b = col_block0; b * DR_BLOCK < h->col0 + h->cols; b++) {
-        float s = dr_wtype_decode(DR_W_F32, row, (size_t)b);
-        if (!isfinite(s) || s < 0)
-            return dr_fail(
-                DR_EMODEL,
-                "%s: %s: the scale of block %d, %d is %g, expected a finite number; the file is damaged",
-                p->tensor->scale_file, p->tensor->name, block_row, b, (double)s);
-        if (h->kind == DR_HOLD_TRANSPOSED) {
-            int32_t c0 = dr_max_i32(b * DR_BLOCK, h->col0),
-                    c1 = dr_min_i32((b + 1) * DR_BLOCK, h->col0 + h->cols);
-            for (int32_t k = c0; k < c1; k++)
-                scale[(size_t)(block_row - row_block0) * (size_t)padded + (size_t)(k - h->col0)] = s;
-        } else {
-            for (int32_t r = r0; r < r1; r++)
-                scale[(size_t)(b - col_block0) * (size_t)padded + (size_t)(r - h->row0)] = s;
+    float *scale = (float *)(void *)(block + h->offset + h->data_bytes), *row = (float *)(void *)buffer;
+    int32_t row_block0 = h->row0 / DR_BLOCK, col_block0 = h->col0 / DR_BLOCK;
+    int32_t n_row = dr_weight_blocks(h->rows, h->row0 % DR_BLOCK),
+            n_col = dr_weight_blocks(h->cols, h->col0 % DR_BLOCK);
+    for (int32_t r = 0; r < n_row; r++) {
+        DR_TRY(read_scales(p, row_block0 + r, row));
+        for (int32_t c = 0; c < n_col; c++) {
+            float s = row[col_block0 + c];
+            DR_TRY(refuse_scale(p, row_block0 + r, col_block0 + c, s));
+            scale[h->kind == DR_HOLD_TRANSPOSED ? r * n_col + c : c * n_row + r] = s;
         }
     }
     return dr_ok();
 }
 
-static dr_status load_scales(const struct dr_piece *p, uint8_t *buffer, uint8_t *block) {
-    const struct dr_holding *h = p->holding;
-    const struct dr_tensor *t = p->tensor;
-    float *scale = (float *)(void *)(block + h->offset + h->data_bytes);
-    size_t bytes = (size_t)t->scale_cols * 4;
-    for (int32_t b = h->row0 / DR_BLOCK; b * DR_BLOCK < h->row0 + h->rows; b++) {
-        DR_TRY(read_at(p, t->scale_fd, t->scale_file, t->scale_offset + (uint64_t)b * bytes, bytes, buffer));
-        DR_TRY(spread_scales(p, b, buffer, scale));
-    }
-    return dr_ok();
-}
-
 dr_status dr_piece_load(const struct dr_piece *p, uint8_t *buffer, size_t room, uint8_t *block) {
-    if (p->row < 0) {
-        DR_ASSERT((size_t)p->tensor->scale_cols * 4 <= room);
-        return load_scales(p, buffer, block);
-    }
-    DR_ASSERT((size_t)p->n_rows * buffer_stride(p) <= room);
-    return load_rows(p, buffer, block);
+    DR_ASSERT(room_of(p).bytes <= room);
+    return p->row < 0 ? load_scales(p, buffer, block) : load_rows(p, buffer, block);
 }

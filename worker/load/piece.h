@@ -17,10 +17,8 @@ struct dr_piece {
 extern "C" {
 #endif
 
-/* -1 for a holding with scales, else 0. */
-static inline int32_t dr_piece_first_row(const struct dr_holding *h) {
-    return h->scale_bytes > 0 ? -1 : 0;
-}
+/* -1 for a holding whose scales are read from the checkpoint, else 0. */
+int32_t dr_piece_first_row(const struct dr_holding *h);
 
 /* The piece that starts at `row`. */
 struct dr_piece dr_piece_at(const struct dr_tensors *t, const struct dr_holding *h, int32_t row);

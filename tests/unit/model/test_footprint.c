@@ -51,10 +51,11 @@ static void packed_format(void) {
         for (int32_t in = 1; in < 400; in += 37) {
             for (int32_t first = 0; first < 300; first += 41) {
                 for (int t = 0; t < DR_DTYPE_COUNT; t++) {
-                    size_t data = dr_weight_data_bytes((enum dr_wtype)t, out, in);
-                    size_t scale = dr_weight_scale_bytes(out, in, first % 128);
-                    CU_ASSERT_EQUAL(dr_footprint_packed_bytes((enum dr_dtype)t, out, in, first, false), data);
-                    CU_ASSERT_EQUAL(dr_footprint_packed_bytes((enum dr_dtype)t, out, in, first, true),
+                    int32_t first_out = 3 * first + out;
+                    size_t data = dr_weight_data_bytes((enum dr_wtype)t, out, in, first % 128);
+                    size_t scale =
+                        dr_weight_scale_bytes((enum dr_wtype)t, out, in, first % 128, first_out % 128);
+                    CU_ASSERT_EQUAL(dr_footprint_packed_bytes((enum dr_dtype)t, out, in, first, first_out),
                                     data + scale);
                 }
             }
@@ -91,8 +92,9 @@ static void check_list(const char *name, struct dr_layout_wish w) {
             if (h->kind == DR_HOLD_PACKED || h->kind == DR_HOLD_TRANSPOSED) {
                 enum dr_wtype type = (enum dr_wtype)h->dtype;
                 int32_t out = dr_holding_out(h), in = dr_holding_in(h), phase = dr_holding_phase(h);
-                ok = ok && h->data_bytes == dr_weight_data_bytes(type, out, in);
-                ok = ok && h->scale_bytes == (type == DR_W_F8 ? dr_weight_scale_bytes(out, in, phase) : 0);
+                ok = ok && h->data_bytes == dr_weight_data_bytes(type, out, in, phase);
+                ok = ok &&
+                     h->scale_bytes == dr_weight_scale_bytes(type, out, in, phase, dr_holding_out_phase(h));
             }
             at += h->data_bytes + h->scale_bytes;
         }

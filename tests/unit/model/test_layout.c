@@ -391,7 +391,7 @@ static void hash(void) {
     CU_ASSERT_EQUAL_FATAL(dr_layout_make(&c, &w, &a).code, DR_OK);
     CU_ASSERT_EQUAL_FATAL(dr_layout_make(&c, &w, &b).code, DR_OK);
     CU_ASSERT_EQUAL(dr_layout_hash(&c, &a), dr_layout_hash(&c, &b));
-    struct dr_layout_wish other[] = {w, w, w, w, w, w, w, w, w, w};
+    struct dr_layout_wish other[] = {w, w, w, w, w, w, w, w, w, w, w};
     other[0].tp = 3;
     other[1].pp = 2;
     other[2].cache_width = 1;
@@ -402,6 +402,7 @@ static void hash(void) {
     other[7].context = 1001;
     other[8].seqs_max = 5;
     other[9].step_tokens = 65;
+    other[10].weights = DR_WEIGHTS_INT8;
     for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
         CU_ASSERT_EQUAL_FATAL(dr_layout_make(&c, &other[i], &b).code, DR_OK);
         CU_ASSERT_NOT_EQUAL(dr_layout_hash(&c, &a), dr_layout_hash(&c, &b));

@@ -193,6 +193,7 @@ static const struct dr_cluster_ready cluster_ready_full = {
             .experts = DR_EXPERTS_WHOLE,
             .exchange = DR_EXCHANGE_VALUE,
             .cache_type = DR_CACHE_FP8,
+            .weights = DR_WEIGHTS_INT8,
             .mtp = true,
             .page_tokens = 66,
             .page_rows = 22,

@@ -157,6 +157,7 @@ static const struct row rows[] = {
     {"cluster_ready", 1, 5, NUMBER, 2, 0, "Layout.experts"},
     {"cluster_ready", 1, 6, NUMBER, 2, 0, "Layout.exchange"},
     {"cluster_ready", 1, 7, NUMBER, 3, 0, "Layout.cache_type"},
+    {"cluster_ready", 1, 16, NUMBER, 2, 0, "Layout.weights"},
     {"cluster_ready", 1, 9, NUMBER, 129, 0, "Layout.page_tokens"},
     {"cluster_ready", 1, 10, NUMBER, 0, 0, "Layout.page_rows"},
     {"cluster_ready", 1, 11, NUMBER, DR_POSITIONS_MAX + 1, 0, "Layout.context"},
