@@ -35,6 +35,7 @@ double decode_value(enum dr_wtype t, const void *src, size_t index) {
         memcpy(&f, b + 4 * index, 4);
         return (double)f;
     }
+    if (t == DR_W_I8) return (int8_t)b[index];
     int bits = t == DR_W_F8 ? b[index] : b[2 * index] | b[2 * index + 1] << 8;
     int total = t == DR_W_F8 ? 8 : 16, n_man = t == DR_W_F8 ? 3 : t == DR_W_F16 ? 10 : 7;
     int n_exp = total - 1 - n_man, bias = (1 << (n_exp - 1)) - 1;

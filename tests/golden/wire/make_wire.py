@@ -120,9 +120,9 @@ put("drain", 35, num(1, 0))
 put("reset_prefix", 36, num(1, 0))
 
 LAYOUT_FULL = (num(1, 3) + num(2, 2) + num(3, 3) + num(4, 6) + num(5, 1) + num(6, 1) + num(7, 2) + num(8, 1) + num(9, 66) + num(10, 22) +
-               num(11, 163840) + num(12, 64) + num(13, 512) + num(14, 100000) + nums(15, [0, 31, 61]))
+               num(11, 163840) + num(12, 64) + num(13, 512) + num(14, 100000) + nums(15, [0, 31, 61]) + num(16, 1))
 LAYOUT_LEAST = (num(1, 1) + num(2, 1) + num(3, 1) + num(4, 1) + num(5, 0) + num(6, 0) + num(7, 0) + num(8, 0) + num(9, 64) + num(10, 64) +
-                num(11, 1) + num(12, 1) + num(13, 1) + num(14, 1) + nums(15, [0, 1]))
+                num(11, 1) + num(12, 1) + num(13, 1) + num(14, 1) + nums(15, [0, 1]) + num(16, 0))
 
 
 def rank_state(i):

@@ -89,6 +89,7 @@ static float held(const struct model *m, const struct dr_holding *h, int32_t row
         .n_out = dr_holding_out(h),
         .n_in = dr_holding_in(h),
         .phase = dr_holding_phase(h),
+        .out_phase = dr_holding_out_phase(h),
         .data = at,
         .scale = h->scale_bytes ? (const float *)(const void *)(at + h->data_bytes) : NULL,
     };
