@@ -8,7 +8,8 @@
 #include "kernels/cpu/cpu.h"
 
 #define DR_X_(op) .op = dr_cpu_##op,
-static const struct dr_ops cpu = {.name = "cpu", DR_OPS(DR_X_)};
+static const struct dr_ops cpu = {
+    .name = "oracle", .native_inputs = "f32", .int8_inputs = "f32", DR_OPS(DR_X_)};
 #undef DR_X_
 
 dr_status dr_ops_cpu(const struct dr_ops **out) {

@@ -39,7 +39,12 @@ struct dr_linear {
     const struct dr_weight *w;
     int32_t n_tok;
     size_t y_stride, x_stride;
-    bool add; /* y += instead of y = */
+    bool add;   /* y += instead of y = */
+    bool exact; /* inputs are not rounded, whatever the table's precision: the router */
+    /* dr_linear_scratch_bytes for any number of rows >= 1, 64-byte aligned; more rows, fewer passes over the
+     * weights (256 are enough). The oracle needs none. */
+    void *scratch;
+    size_t scratch_bytes;
 };
 
 /* y[t,h,:] = W[h] x[t,h,:]: absorbed query, value up-projection, expansion of latents (x_head_stride 0: one x
@@ -50,6 +55,8 @@ struct dr_linear_heads {
     const struct dr_weight *w; /* [n_head], all of one shape */
     int32_t n_tok, n_head;
     size_t y_stride, y_head_stride, x_stride, x_head_stride;
+    void *scratch; /* as in dr_linear; for inputs that differ by head, rows x n_head rows */
+    size_t scratch_bytes;
 };
 
 /* cos[t,i], sin[t,i] of pos[t] * freq[i], computed in f64 */
@@ -160,14 +167,6 @@ struct dr_attn_merge {
     int32_t c, n_tok, n_head, dim;
 };
 
-/* y[t,i] = silu(gate[t,i]) * up[t,i]; y may be gate or up */
-struct dr_swiglu {
-    float *y;
-    const float *gate, *up;
-    int32_t n_tok, dim;
-    size_t y_stride, gate_stride, up_stride;
-};
-
 /* y[i] += x[i] */
 struct dr_add {
     float *y;
@@ -199,10 +198,11 @@ struct dr_moe {
     const float *x;        /* [n_tok, dim] */
     const int32_t *expert; /* [n_tok, n_active] from dr_route */
     const float *weight;
-    const struct dr_expert *owned;  /* experts [first, first + n_owned) */
-    const struct dr_expert *shared; /* NULL: none */
-    int32_t n_tok, dim, n_active, first, n_owned;
-    void *scratch; /* dr_moe_scratch_bytes, 64-byte aligned */
+    const struct dr_expert *owned;                /* experts [first, first + n_owned) */
+    const struct dr_expert *shared;               /* NULL: none */
+    int32_t n_tok, dim, n_active, first, n_owned; /* a dense block: n_active = n_owned = 0 and shared */
+    void *scratch; /* dr_moe_scratch_bytes, 64-byte aligned; fewer: EINTERNAL */
+    size_t scratch_bytes;
 };
 
 /* --- sampler: a row's logits are cut over the vocabulary; every op handles the local columns [first, first +
@@ -305,13 +305,27 @@ struct dr_row_top {
 #define DR_OPS(X)                                                                                            \
     X(embed) X(rmsnorm) X(linear) X(linear_heads) X(rope_angles) X(rope)                                     \
     X(cache_put) X(cache_gather) X(cache_unpack) X(attn_absorbed) X(attn_expanded) X(attn_merge)             \
-    X(swiglu) X(add) X(route) X(moe)                                                                         \
+    X(add) X(route) X(moe)                                                                         \
     X(logit_adjust) X(row_max) X(row_mass) X(row_bins) X(row_pick) X(row_top)
 /* clang-format on */
 
+/* Instruction sets of x86-64, each with all before it. AVX512: F BW VL DQ. VNNI: AVX512_VNNI. BF16:
+ * AVX512_BF16 and VBMI. */
+#define DR_ISAS(X)        X(AVX2, "avx2") X(AVX512, "avx512") X(VNNI, "vnni") X(BF16, "bf16")
+#define DR_X_(name, text) DR_ISA_##name,
+enum dr_isa { DR_ISAS(DR_X_) DR_ISA_COUNT };
+#undef DR_X_
+
+/* F32: products of exact weights and f32 inputs. FAST: inputs of products may be rounded: to bfloat16 where
+ * the processor multiplies F8 and BF16 weights with them (BF16), to 8-bit integers with I8 weights. */
+enum dr_precision { DR_PRECISION_F32, DR_PRECISION_FAST };
+
 /* The seam: one table, filled once at start. */
 struct dr_ops {
-    const char *name; /* "cpu" */
+    const char *name; /* "oracle", "avx2" ... */
+    /* What inputs are rounded to in products with weights as in the checkpoint, and with I8 weights: "f32",
+     * "bf16", "int8". Tables that say the same give the same bits; ranks must agree. */
+    const char *native_inputs, *int8_inputs;
 #define DR_X_(op)                                                                                            \
     __attribute__((warn_unused_result)) dr_status (*op)(const struct dr_##op *, struct dr_stream *);
     DR_OPS(DR_X_)
@@ -322,11 +336,22 @@ struct dr_ops {
 extern "C" {
 #endif
 
+/* The fastest table for the processor, or for the instruction set `isa` (DR_ISA_COUNT: the best it has).
+ * Fails: EDEVICE when the processor lacks it (text says what it has). */
+DR_FALLIBLE dr_ops_x86(enum dr_isa isa, enum dr_precision precision, const struct dr_ops **out);
+
+/* The best instruction set of this processor; DR_ISA_COUNT: not even AVX2 and FMA. */
+enum dr_isa dr_isa_here(void);
+const char *dr_isa_name(enum dr_isa isa);
+
 /* The oracle table. Fails: EDEVICE when the processor lacks AVX2 and FMA (text says so). */
 DR_FALLIBLE dr_ops_cpu(const struct dr_ops **out);
 
 /* Scratch of dr_attn_absorbed that holds the parts of n_split splits of every row at once. */
 size_t dr_attn_absorbed_scratch_bytes(int32_t n_tok, int32_t n_head, int32_t kv_lora, int32_t n_split);
+
+/* Scratch of dr_linear for `rows` rows at a time (dr_linear_heads: rows x heads with inputs of their own). */
+size_t dr_linear_scratch_bytes(int32_t rows, int32_t n_in);
 
 /* Scratch of dr_moe for n_tok rows; expert_dim: the widest owned expert or shared expert. */
 size_t dr_moe_scratch_bytes(int32_t n_tok, int32_t dim, int32_t expert_dim, int32_t n_active,

@@ -104,20 +104,9 @@ static dr_status take_tables(struct dr_worker *w) {
     return dr_ok();
 }
 
-static dr_status check_scratch(const struct dr_worker *w) {
-    if (w->map.size[DR_BUF_MOE] == 0) return dr_ok();
-    int32_t width = dr_max_i32(dr_range_len(w->shard.expert_cols), dr_range_len(w->shard.shared_cols));
-    size_t need = dr_moe_scratch_bytes(w->layout->step_tokens, w->config->dim, width, w->config->n_active,
-                                       dr_range_len(w->shard.experts));
-    if (need <= w->map.size[DR_BUF_MOE]) return dr_ok();
-    return dr_fail(DR_EINTERNAL, "the MoE op needs %zu bytes of scratch, model/workspace counts %zu", need,
-                   w->map.size[DR_BUF_MOE]);
-}
-
 static dr_status create(struct dr_worker *w) {
     DR_TRY(take_tables(w));
     dr_workspace_map(w->config, w->layout, w->rank, &w->map);
-    DR_TRY(check_scratch(w));
     w->footprint = dr_footprint_rank(w->config, w->tensors, w->layout, w->rank);
     w->weights_bytes = w->footprint.weights;
     w->pages_bytes =

@@ -81,6 +81,10 @@ void dr_worker_tap(struct dr_worker *w, enum dr_tap_kind kind, int32_t layer, co
 DR_FALLIBLE dr_project_norm(struct dr_worker *w, float *y, const float *x, const float *gain, int32_t dim,
                             size_t stride, float eps);
 DR_FALLIBLE dr_project_linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight);
+/* The same, inputs never rounded. */
+DR_FALLIBLE dr_project_router(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight);
+/* op but for its scratch. */
+DR_FALLIBLE dr_project_heads(struct dr_worker *w, struct dr_linear_heads op);
 
 /* worker/layers: one file each, in the order in which rows meet them */
 DR_FALLIBLE dr_embed_rows(struct dr_worker *w);    /* layers/embed.c: ids to HIDDEN */

@@ -71,8 +71,7 @@ static dr_status check_available(const struct dr_options *o) {
         enum dr_option id;
         const char *value, *use;
     } missing[] = {
-        {DR_OPTION_EXCHANGE, "value", "latent"}, {DR_OPTION_PRECISION, "fast", "f32"},
-        {DR_OPTION_WEIGHTS, "int8", "native"},   {DR_OPTION_DRAFTS, "auto", "off"},
+        {DR_OPTION_EXCHANGE, "value", "latent"}, {DR_OPTION_DRAFTS, "auto", "off"},
         {DR_OPTION_REUSE, "any", "off"},         {DR_OPTION_REUSE, "exact", "off"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)

@@ -4,6 +4,9 @@
  * Why:  see material.h. */
 #include "tests/kernels/material.h"
 
+/* kernels/x86/table.c, built once more with emulated instructions (tests/CMakeLists.txt) */
+dr_status dr_ops_x86_simde(enum dr_isa isa, enum dr_precision precision, const struct dr_ops **out);
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -171,12 +174,39 @@ float attention_ordered_finish(struct ordered *state, int v_dim) {
     return state->sum == 0 ? -INFINITY : state->max + dr_ln(state->sum);
 }
 
-struct rig rig_init(int32_t n_thread) {
-    struct rig r = {0};
+static struct rig init(int32_t n_thread, const struct dr_ops *ops) {
+    struct rig r = {.ops = ops};
     DR_ASSERT(dr_team_create(n_thread, &r.team).code == DR_OK);
     r.stream.team = r.team;
-    DR_ASSERT(dr_ops_cpu(&r.ops).code == DR_OK);
     return r;
+}
+
+struct rig rig_init_table(int32_t n_thread, enum rig_table table) {
+    const struct dr_ops *ops = NULL;
+    dr_status st = table == RIG_ORACLE ? dr_ops_cpu(&ops)
+                   : table == RIG_HERE ? dr_ops_x86(DR_ISA_COUNT, DR_PRECISION_F32, &ops)
+                                       : dr_ops_x86_simde(DR_ISA_AVX512, DR_PRECISION_F32, &ops);
+    DR_ASSERT(st.code == DR_OK);
+    return init(n_thread, ops);
+}
+
+struct rig rig_init_fast(int32_t n_thread, enum rig_fast table) {
+    const struct dr_ops *ops = NULL;
+    dr_status st = table == RIG_FAST_HERE         ? dr_ops_x86(DR_ISA_COUNT, DR_PRECISION_FAST, &ops)
+                   : table == RIG_FAST_AVX2       ? dr_ops_x86(DR_ISA_AVX2, DR_PRECISION_FAST, &ops)
+                   : table == RIG_FAST_VNNI_SIMDE ? dr_ops_x86_simde(DR_ISA_VNNI, DR_PRECISION_FAST, &ops)
+                                                  : dr_ops_x86_simde(DR_ISA_BF16, DR_PRECISION_FAST, &ops);
+    DR_ASSERT(st.code == DR_OK);
+    return init(n_thread, ops);
+}
+
+struct rig rig_init(int32_t n_thread) {
+    return rig_init_table(n_thread, RIG_ORACLE);
+}
+
+void rig_scratch(struct pool *p, size_t bytes, void **scratch, size_t *scratch_bytes) {
+    *scratch = pool_take(p, bytes);
+    *scratch_bytes = bytes;
 }
 
 void rig_fini(struct rig *r) {

@@ -52,13 +52,29 @@ float attention_ordered_finish(struct ordered *state, int v_dim); /* divides o, 
 
 double decode_value(enum dr_wtype t, const void *src, size_t index);
 
-/* A team of n threads and the CPU table; aborts when there is none. */
+/* The tables that tests run: the oracle, the kernels of this processor, and those for AVX-512 that it may
+ * lack, with emulated instructions. */
+enum rig_table { RIG_ORACLE, RIG_HERE, RIG_AVX512_SIMDE, RIG_TABLE_COUNT };
+enum rig_fast { RIG_FAST_HERE, RIG_FAST_AVX2, RIG_FAST_VNNI_SIMDE, RIG_FAST_BF16_SIMDE, RIG_FAST_COUNT };
+
+/* A team of n threads and the oracle's table; aborts when there is none. */
 struct rig {
     struct dr_team *team;
     struct dr_stream stream;
     const struct dr_ops *ops;
 };
 struct rig rig_init(int32_t n_thread);
+struct rig rig_init_table(int32_t n_thread, enum rig_table table); /* precision f32 */
+struct rig rig_init_fast(int32_t n_thread, enum rig_fast table);
+
+/* Scratch for a product of n_tok rows; freed with the pool. */
+void rig_scratch(struct pool *p, size_t bytes, void **scratch, size_t *scratch_bytes);
+
+/* name_on(table) becomes a test that runs on all tables. */
+#define RIG_ON_TABLES(name)                                                                                  \
+    static void name(void) {                                                                                 \
+        for (int t = 0; t < RIG_TABLE_COUNT; t++) name##_on((enum rig_table)t);                              \
+    }
 void rig_fini(struct rig *r);
 
 /* True when got is NaN exactly where want is, and elsewhere within abs + rel * |want|; prints the first that

@@ -6,18 +6,22 @@
 
 static void run(struct rig *r, const struct dr_weight *w, const float *x, size_t x_stride, int32_t n_tok,
                 float *y, size_t y_stride, bool add) {
-    CHECK_OK(r->ops->linear(
-        &(struct dr_linear){
-            .y = y, .x = x, .w = w, .n_tok = n_tok, .y_stride = y_stride, .x_stride = x_stride, .add = add},
-        &r->stream));
+    struct pool p = {0};
+    struct dr_linear a = {
+        .y = y, .x = x, .w = w, .n_tok = n_tok, .y_stride = y_stride, .x_stride = x_stride, .add = add};
+    /* room for a few rows only: many rows take several passes */
+    rig_scratch(&p, dr_linear_scratch_bytes(n_tok < 37 ? n_tok + 1 : 37, w->n_in), &a.scratch,
+                &a.scratch_bytes);
+    CHECK_OK(r->ops->linear(&a, &r->stream));
+    pool_fini(&p);
 }
 
-static void linear_promised_order(void) {
+static void linear_promised_order_on(enum rig_table table) {
     static const int32_t shape[][4] = {/* row0, n_out, col0, n_in */
                                        {0, 1, 0, 1},       {0, 16, 0, 128},   {3, 17, 1, 129},
                                        {100, 33, 64, 300}, {127, 5, 127, 2},  {10, 40, 255, 7},
                                        {0, 130, 0, 512},   {77, 31, 200, 128}};
-    struct rig r = rig_init(2);
+    struct rig r = rig_init_table(2, table);
     for (enum dr_wtype t = 0; t < DR_W_COUNT; t++)
         for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
             for (int scaled = 0; scaled < 2; scaled++) {
@@ -43,9 +47,10 @@ static void linear_promised_order(void) {
             }
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_promised_order)
 
-static void linear_batch_invariance(void) {
-    struct rig one = rig_init(1);
+static void linear_batch_invariance_on(enum rig_table table) {
+    struct rig one = rig_init_table(1, table);
     for (enum dr_wtype t = 0; t < DR_W_COUNT; t++) {
         struct pool p = {0};
         enum { N_OUT = 70, N_IN = 290, ROWS = 133 };
@@ -56,7 +61,7 @@ static void linear_batch_invariance(void) {
         for (size_t i = 0; i < ROWS; i++)
             run(&one, &w, x + i * N_IN, N_IN, 1, alone + i * N_OUT, N_OUT, false);
         for (int32_t size = 1; size <= 4; size++) {
-            struct rig r = rig_init(size);
+            struct rig r = rig_init_table(size, table);
             for (int32_t n = 1; n <= ROWS; n += n < 64 ? 1 : 23) {
                 memset(y, 0xff, ROWS * N_OUT * sizeof *y);
                 run(&r, &w, x, N_IN, n, y, N_OUT, false);
@@ -68,9 +73,11 @@ static void linear_batch_invariance(void) {
     }
     rig_fini(&one);
 }
+RIG_ON_TABLES(linear_batch_invariance)
 
-static void linear_cut_rows(void) { /* ranks that own output rows give the bits of the whole */
-    struct rig r = rig_init(2);
+static void
+linear_cut_rows_on(enum rig_table table) { /* ranks that own output rows give the bits of the whole */
+    struct rig r = rig_init_table(2, table);
     struct pool p = {0};
     struct matrix m = matrix_random(&p, 8, DR_W_F8, 301, 260, true);
     struct dr_weight whole = matrix_slice(&p, &m, 0, 301, 0, 260);
@@ -96,9 +103,10 @@ static void linear_cut_rows(void) { /* ranks that own output rows give the bits 
     pool_fini(&p);
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_cut_rows)
 
-static void linear_strides_and_add(void) {
-    struct rig r = rig_init(2);
+static void linear_strides_and_add_on(enum rig_table table) {
+    struct rig r = rig_init_table(2, table);
     struct pool p = {0};
     struct matrix m = matrix_random(&p, 9, DR_W_BF16, 19, 40, false);
     struct dr_weight w = matrix_slice(&p, &m, 0, 19, 0, 40);
@@ -115,9 +123,10 @@ static void linear_strides_and_add(void) {
     pool_fini(&p);
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_strides_and_add)
 
-static void linear_outliers(void) {
-    struct rig r = rig_init(2);
+static void linear_outliers_on(enum rig_table table) {
+    struct rig r = rig_init_table(2, table);
     struct pool p = {0};
     enum { N = 200 };
     struct matrix m = matrix_random(&p, 10, DR_W_BF16, 20, N, false);
@@ -140,9 +149,10 @@ static void linear_outliers(void) {
     pool_fini(&p);
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_outliers)
 
-static void linear_empty(void) {
-    struct rig r = rig_init(2);
+static void linear_empty_on(enum rig_table table) {
+    struct rig r = rig_init_table(2, table);
     struct pool p = {0};
     struct dr_weight w = {.type = DR_W_F8, .n_out = 5, .n_in = 0, .data = pool_take(&p, 64)};
     float y[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, x[1] = {0};
@@ -154,9 +164,10 @@ static void linear_empty(void) {
     pool_fini(&p);
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_empty)
 
-static void linear_heads(void) {
-    struct rig r = rig_init(3);
+static void linear_heads_on(enum rig_table table) {
+    struct rig r = rig_init_table(3, table);
     struct pool p = {0};
     enum { H = 5, N_OUT = 23, N_IN = 37, T = 70 };
     struct matrix m = matrix_random(&p, 12, DR_W_F8, H * 40, N_IN, true);
@@ -174,6 +185,7 @@ static void linear_heads(void) {
                                     .y_head_stride = N_OUT,
                                     .x_stride = H * N_IN,
                                     .x_head_stride = shared ? 0 : N_IN};
+        rig_scratch(&p, dr_linear_scratch_bytes(shared ? 9 : 9 * H, N_IN), &a.scratch, &a.scratch_bytes);
         CHECK_OK(r.ops->linear_heads(&a, &r.stream));
         for (size_t t = 0; t < T; t++)
             for (size_t h = 0; h < H; h++) {
@@ -187,6 +199,7 @@ static void linear_heads(void) {
     pool_fini(&p);
     rig_fini(&r);
 }
+RIG_ON_TABLES(linear_heads)
 
 static CU_TestInfo cases[] = {
     {"every type, ragged shape and phase gives the bits of scalar fmaf in the promised order",

@@ -80,15 +80,15 @@ static void run(struct rig *r, const struct layer *l, const float *x, size_t t0,
                        .dim = DIM,
                        .n_active = ACTIVE,
                        .first = first,
-                       .n_owned = n_owned,
-                       .scratch = pool_take(
-                           &p, dr_moe_scratch_bytes(n_tok, DIM, shared ? SHARED : HIDDEN, ACTIVE, n_owned))};
+                       .n_owned = n_owned};
+    rig_scratch(&p, dr_moe_scratch_bytes(n_tok, DIM, shared ? SHARED : HIDDEN, ACTIVE, n_owned), &a.scratch,
+                &a.scratch_bytes);
     CHECK_OK(r->ops->moe(&a, &r->stream));
     pool_fini(&p);
 }
 
-static void moe_promised_order(void) {
-    struct rig r = rig_init(2);
+static void moe_promised_order_on(enum rig_table table) {
+    struct rig r = rig_init_table(2, table);
     static const enum dr_wtype types[] = {DR_W_F8, DR_W_BF16};
     for (size_t i = 0; i < 2; i++) {
         struct pool p = {0};
@@ -109,15 +109,16 @@ static void moe_promised_order(void) {
     }
     rig_fini(&r);
 }
+RIG_ON_TABLES(moe_promised_order)
 
-static void moe_grouping_is_invisible(void) {
+static void moe_grouping_is_invisible_on(enum rig_table table) {
     struct pool p = {0};
     struct layer l = make(&p, DR_W_F8);
     float *alone = pool_take(&p, T * DIM * sizeof *alone), *y = pool_take(&p, T * DIM * sizeof *y);
-    struct rig one = rig_init(1);
+    struct rig one = rig_init_table(1, table);
     for (size_t t = 0; t < T; t++) run(&one, &l, l.x + t * DIM, t, 1, 0, EXPERTS, true, alone + t * DIM);
     for (int32_t size = 1; size <= 4; size++) {
-        struct rig r = rig_init(size);
+        struct rig r = rig_init_table(size, table);
         for (int32_t n = 1; n <= T; n += n < 8 ? 1 : 9) {
             size_t t0 = (size_t)(T - n);
             run(&r, &l, l.x + t0 * DIM, t0, n, 0, EXPERTS, true, y);
@@ -128,11 +129,12 @@ static void moe_grouping_is_invisible(void) {
     rig_fini(&one);
     pool_fini(&p);
 }
+RIG_ON_TABLES(moe_grouping_is_invisible)
 
-static void moe_owned_ranges(void) {
+static void moe_owned_ranges_on(enum rig_table table) {
     struct pool p = {0};
     struct layer l = make(&p, DR_W_F8);
-    struct rig r = rig_init(2);
+    struct rig r = rig_init_table(2, table);
     static const int32_t cut[] = {0, 1, 4, 5, 9}; /* the rank [4, 5) owns an expert that nobody chose */
     float *y = pool_take(&p, T * DIM * sizeof *y), want[DIM];
     double exact[DIM];
@@ -153,11 +155,12 @@ static void moe_owned_ranges(void) {
     rig_fini(&r);
     pool_fini(&p);
 }
+RIG_ON_TABLES(moe_owned_ranges)
 
-static void moe_nan_stays_in_its_row(void) {
+static void moe_nan_stays_in_its_row_on(enum rig_table table) {
     struct pool p = {0};
     struct layer l = make(&p, DR_W_BF16);
-    struct rig r = rig_init(2);
+    struct rig r = rig_init_table(2, table);
     float *clean = pool_take(&p, T * DIM * sizeof *clean), *y = pool_take(&p, T * DIM * sizeof *y);
     run(&r, &l, l.x, 0, T, 0, EXPERTS, true, clean);
     l.x[17 * DIM + 3] = NAN;
@@ -168,11 +171,36 @@ static void moe_nan_stays_in_its_row(void) {
     rig_fini(&r);
     pool_fini(&p);
 }
+RIG_ON_TABLES(moe_nan_stays_in_its_row)
+
+static void moe_small_scratch(void) {
+    for (int t = 0; t < RIG_TABLE_COUNT; t++) {
+        struct pool p = {0};
+        struct layer l = make(&p, DR_W_BF16);
+        struct rig r = rig_init_table(1, (enum rig_table)t);
+        float *y = pool_take(&p, DIM * sizeof *y);
+        struct dr_moe a = {.y = y,
+                           .x = l.x,
+                           .expert = l.expert,
+                           .weight = l.weight,
+                           .owned = l.packed,
+                           .n_tok = 1,
+                           .dim = DIM,
+                           .n_active = ACTIVE,
+                           .n_owned = EXPERTS};
+        size_t bytes = dr_moe_scratch_bytes(1, DIM, HIDDEN, ACTIVE, EXPERTS) - 1;
+        rig_scratch(&p, bytes, &a.scratch, &a.scratch_bytes);
+        CU_ASSERT_EQUAL(r.ops->moe(&a, &r.stream).code, DR_EINTERNAL);
+        rig_fini(&r);
+        pool_fini(&p);
+    }
+}
 
 static CU_TestInfo cases[] = {
     {"owned experts add in ascending order, the shared one last, bit for bit", moe_promised_order},
     {"alone, in any batch, on 1 to 4 threads a token has the same bits", moe_grouping_is_invisible},
     {"ranks add exactly the experts they own", moe_owned_ranges},
+    {"too little scratch is refused", moe_small_scratch},
     {"NaN stays in its row", moe_nan_stays_in_its_row},
     CU_TEST_INFO_NULL,
 };

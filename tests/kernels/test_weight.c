@@ -28,7 +28,7 @@ static void weight_every_f8_code(void) {
         want[i] = (float)decode_value(DR_W_F8, code, (size_t)i) + 0.0f; /* 0 - 0 is 0 */
     CHECK_OK(r.ops->linear(
         &(struct dr_linear){.y = y, .x = &x, .w = &w, .n_tok = 1, .y_stride = 254, .x_stride = 1},
-        &r.stream));
+        &r.stream)); /* the oracle needs no scratch */
     CU_ASSERT_TRUE(same_floats(y, want, 254));
     rig_fini(&r);
     pool_fini(&p);

@@ -93,11 +93,18 @@ static dr_status make_rank(struct rig *r, struct rig_rank *k) {
     return dr_worker_load(k->worker, NULL, NULL);
 }
 
+struct rig_kernels rig_kernels;
+
 static dr_status make(struct rig *r, const char *dir, const struct dr_layout_wish *wish) {
-    DR_TRY(dr_ops_cpu(&r->ops));
+    struct dr_layout_wish wished = *wish;
+    if (rig_kernels.ops)
+        r->ops = rig_kernels.ops;
+    else
+        DR_TRY(dr_ops_cpu(&r->ops));
+    wished.weights = rig_kernels.weights;
     DR_TRY(dr_config_load(dir, &r->config));
     DR_TRY(dr_tensors_open(dir, &r->config, &r->tensors));
-    DR_TRY(dr_layout_make(&r->config, wish, &r->layout));
+    DR_TRY(dr_layout_make(&r->config, &wished, &r->layout));
     if (r->layout.n_rank > RIG_RANKS_MAX) return dr_fail(DR_EINVAL, "the rig has %d ranks", RIG_RANKS_MAX);
     DR_TRY(make_groups(r));
     for (int32_t i = 0; i < r->layout.n_rank; i++) {

@@ -44,6 +44,14 @@ struct rig {
     uint64_t step; /* of the next plan made by rig_step */
 };
 
+/* Kernels and weights of the rigs to come (rig_init reads it): the oracle and native weights unless a test says
+ * otherwise. */
+struct rig_kernels {
+    const struct dr_ops *ops; /* NULL: the oracle */
+    enum dr_weights weights;
+};
+extern struct rig_kernels rig_kernels;
+
 /* Makes everything and loads. Fails as config, tensors, layout and worker do; nothing is left then. */
 dr_status rig_init(struct rig *r, const char *dir, const struct dr_layout_wish *wish);
 void rig_fini(struct rig *r);

@@ -34,7 +34,7 @@ static dr_status absorb(struct dr_worker *w, const struct dr_layer *y, const str
         .x_stride = heads * qk,
         .x_head_stride = qk,
     };
-    DR_TRY(w->ops->linear_heads(&op, w->stream));
+    DR_TRY(dr_project_heads(w, op));
     dr_copy_rows(u + c->kv_lora, row * 4, q + c->nope_dim, qk * 4, (size_t)c->rope_dim * 4,
                  (size_t)b->n * heads, w->stream);
     return dr_ok();
@@ -136,7 +136,7 @@ static dr_status values(struct dr_worker *w, const struct dr_layer *y, const str
         .x_stride = heads * lat,
         .x_head_stride = lat,
     };
-    return w->ops->linear_heads(&op, w->stream);
+    return dr_project_heads(w, op);
 }
 
 dr_status dr_attention_absorbed(struct dr_worker *w, int32_t index) {

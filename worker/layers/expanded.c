@@ -62,7 +62,7 @@ static dr_status expand(struct dr_worker *w, const struct dr_weight *head, int32
         .x_stride = (size_t)dr_config_row_dim(w->config),
         .x_head_stride = 0,
     };
-    return w->ops->linear_heads(&op, w->stream);
+    return dr_project_heads(w, op);
 }
 
 static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, const struct piece *p) {

@@ -13,23 +13,18 @@ static_assert((int)DR_ROUTE_SOFTMAX_GREEDY == (int)DR_ROUTER_SOFTMAX_GREEDY &&
                   (int)DR_ROUTE_SIGMOID_NOAUX == (int)DR_ROUTER_SIGMOID_NOAUX,
               "kernels and model name the routers in one order");
 
+/* A dense block is one expert that every token has. */
 static dr_status dense(struct dr_worker *w, const struct dr_layer *y, const float *normed, float *partial) {
-    float *gate = dr_worker_floats(w, DR_BUF_GATE), *up = dr_worker_floats(w, DR_BUF_UP);
-    size_t cols = (size_t)y->mlp.gate.n_out;
-    struct dr_swiglu act = {
-        .y = gate,
-        .gate = gate,
-        .up = up,
+    struct dr_moe moe = {
+        .y = partial,
+        .x = normed,
+        .shared = &y->mlp,
         .n_tok = w->n_row,
-        .dim = (int32_t)cols,
-        .y_stride = cols,
-        .gate_stride = cols,
-        .up_stride = cols,
+        .dim = w->config->dim,
+        .scratch = dr_worker_buffer(w, DR_BUF_MOE),
+        .scratch_bytes = w->map.size[DR_BUF_MOE],
     };
-    DR_TRY(dr_project_linear(w, gate, normed, &y->mlp.gate));
-    DR_TRY(dr_project_linear(w, up, normed, &y->mlp.up));
-    DR_TRY(w->ops->swiglu(&act, w->stream));
-    return dr_project_linear(w, partial, gate, &y->mlp.down);
+    return w->ops->moe(&moe, w->stream);
 }
 
 static dr_status experts(struct dr_worker *w, const struct dr_layer *y, int32_t layer, const float *normed,
@@ -64,8 +59,9 @@ static dr_status experts(struct dr_worker *w, const struct dr_layer *y, int32_t 
         .first = w->shard.experts.begin,
         .n_owned = dr_range_len(w->shard.experts),
         .scratch = dr_worker_buffer(w, DR_BUF_MOE),
+        .scratch_bytes = w->map.size[DR_BUF_MOE],
     };
-    DR_TRY(dr_project_linear(w, logits, normed, &y->router));
+    DR_TRY(dr_project_router(w, logits, normed, &y->router));
     DR_TRY(w->ops->route(&route, w->stream));
     dr_worker_tap(w, DR_TAP_EXPERTS, layer, chosen, (size_t)c->n_active, c->n_active);
     dr_worker_tap(w, DR_TAP_EXPERT_WEIGHTS, layer, weight, (size_t)c->n_active, c->n_active);

@@ -54,6 +54,8 @@ static dr_status logits_of(struct dr_worker *w, const struct out_batch *b, float
         .n_tok = b->n,
         .y_stride = (size_t)w->model.head.n_out,
         .x_stride = dim,
+        .scratch = dr_worker_buffer(w, DR_BUF_INPUT),
+        .scratch_bytes = w->map.size[DR_BUF_INPUT],
     };
     for (int32_t i = 0; i < b->n; i++) {
         size_t row = (size_t)w->run[b->out[i].segment].first_row + (size_t)b->out[i].row;

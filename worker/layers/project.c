@@ -20,7 +20,8 @@ dr_status dr_project_norm(struct dr_worker *w, float *y, const float *x, const f
     return w->ops->rmsnorm(&op, w->stream);
 }
 
-dr_status dr_project_linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
+static dr_status project(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight,
+                         bool exact) {
     struct dr_linear op = {
         .y = y,
         .x = x,
@@ -28,6 +29,23 @@ dr_status dr_project_linear(struct dr_worker *w, float *y, const float *x, const
         .n_tok = w->n_row,
         .y_stride = (size_t)weight->n_out,
         .x_stride = (size_t)weight->n_in,
+        .exact = exact,
+        .scratch = dr_worker_buffer(w, DR_BUF_INPUT),
+        .scratch_bytes = w->map.size[DR_BUF_INPUT],
     };
     return w->ops->linear(&op, w->stream);
+}
+
+dr_status dr_project_linear(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
+    return project(w, y, x, weight, false);
+}
+
+dr_status dr_project_router(struct dr_worker *w, float *y, const float *x, const struct dr_weight *weight) {
+    return project(w, y, x, weight, true);
+}
+
+dr_status dr_project_heads(struct dr_worker *w, struct dr_linear_heads op) {
+    op.scratch = dr_worker_buffer(w, DR_BUF_INPUT);
+    op.scratch_bytes = w->map.size[DR_BUF_INPUT];
+    return w->ops->linear_heads(&op, w->stream);
 }

@@ -227,9 +227,14 @@ static void workspace(void) {
             for (int32_t b = 0; b < DR_BUF_COUNT; b++)
                 CU_ASSERT(map.offset[b] % 64 == 0 && map.offset[b] + map.size[b] <= map.bytes);
             int32_t width = dr_max_i32(dr_range_len(s.expert_cols), dr_range_len(s.shared_cols));
-            size_t need =
+            size_t experts =
                 dr_moe_scratch_bytes(l.step_tokens, c.dim, width, c.n_active, dr_range_len(s.experts));
-            CU_ASSERT(map.size[DR_BUF_MOE] == 0 || map.size[DR_BUF_MOE] >= need);
+            size_t dense = dr_moe_scratch_bytes(l.step_tokens, c.dim, dr_range_len(s.mlp_cols), 0, 0);
+            for (int32_t layer = s.layers.begin; layer < s.layers.end; layer++)
+                CU_ASSERT(map.size[DR_BUF_MOE] >= (dr_config_is_moe(&c, layer) ? experts : dense));
+            CU_ASSERT(map.size[DR_BUF_INPUT] >= dr_linear_scratch_bytes(dr_range_len(s.heads), c.kv_lora));
+            CU_ASSERT(map.size[DR_BUF_INPUT] >= dr_linear_scratch_bytes(dr_min_i32(l.step_tokens, 256),
+                                                                        dr_range_len(s.heads) * c.v_dim));
         }
     }
 }

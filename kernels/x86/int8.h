@@ -1,0 +1,73 @@
+/* int8.h - rows rounded to 8-bit integers, for the kernels of I8 weights.
+ * In:   rows of inputs.      Out: codes with a scale for each block of 128 inputs.
+ * Owns: nothing.
+ * Why:  AVX2 and VNNI want the codes in different order, but the same codes: a block's sum is an exact
+ * integer (128 * 127 * 127 < 2^21), so all forms give the same bits: total = fma((float)sum, row scale *
+ * weight scale, total), blocks in order. */
+#pragma once
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/x86/matrix.h"
+#include "kernels/x86/vec.h"
+
+/* Codes of one block: the nearest multiples of its largest size / 127. Returns the scale; a block with
+ * infinity or NaN has scale NaN, so that the row's outputs are NaN. */
+static inline float dr_int8_round(const float *block, int32_t *code) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 peak = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+    float most[8], top = 0;
+    for (int i = 0; i < DR_BLOCK; i += 8) {
+        __m256 v = _mm256_loadu_ps(block + i);
+        peak = _mm256_max_ps(peak, _mm256_andnot_ps(sign, v));
+        odd = _mm256_or_ps(odd, _mm256_cmp_ps(_mm256_sub_ps(v, v), _mm256_setzero_ps(), _CMP_NEQ_UQ));
+    }
+    _mm256_storeu_ps(most, peak);
+    for (int i = 0; i < 8; i++) top = most[i] > top ? most[i] : top;
+    bool number = _mm256_movemask_ps(odd) == 0;
+    float inverse = number && top > 0 ? 127.0f / top : 0;
+    if (!(inverse > 0 && inverse < INFINITY)) { /* zeros, or so small that they count as zeros */
+        memset(code, 0, DR_BLOCK * sizeof *code);
+        return number ? 0 : NAN;
+    }
+    for (int i = 0; i < DR_BLOCK; i += 8) {
+        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(block + i), _mm256_set1_ps(inverse));
+        _mm256_storeu_si256((__m256i *)(void *)(code + i), _mm256_cvtps_epi32(v));
+    }
+    return top / 127.0f;
+}
+
+/* Block b of the inputs of one row, with the zeros in front of the first block and behind the last. */
+static inline void dr_int8_block(const struct dr_weight *w, int32_t b, const float *x, float *block) {
+    int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;
+    memset(block, 0, DR_BLOCK * sizeof *block);
+    memcpy(block + (b == 0 ? dr_weight_lead(DR_W_I8, w->phase) : 0), x + k, (size_t)len * sizeof *block);
+}
+
+/* A block of a strip, as tiles see it. */
+struct dr_int8_cells {
+    const uint8_t *data;     /* its first step, first cell */
+    size_t step;             /* bytes between steps */
+    int32_t n, index, first; /* steps; the block's number; number of its first step */
+    const float *scale;      /* [64] of the weights */
+};
+
+static inline void dr_int8_cells(const struct dr_weight *w, int32_t strip, const struct dr_strip *s,
+                                 int32_t b, struct dr_int8_cells *out, float *scale) {
+    int32_t first = dr_weight_block_step(w, b);
+    *out = (struct dr_int8_cells){.step = (size_t)s->cells * DR_CELL_BYTES,
+                                  .n = dr_weight_block_step(w, b + 1) - first,
+                                  .index = b,
+                                  .first = first,
+                                  .scale = scale};
+    out->data = s->data + (size_t)first * out->step;
+    for (int32_t o = 0; o < DR_STRIP; o++)
+        scale[o] = dr_weight_scale(w, b, dr_min_i32(strip * DR_STRIP + o, w->n_out - 1));
+}
+
+/* A tile's sums of one row and vector enter its total. */
+DR_INLINE void dr_int8_put(float *total, vi sum, vf row_scale, const float *scale) {
+    vf s = vf_mul(row_scale, vf_load(scale));
+    vf_store(total, vf_fma(vi_to_vf(sum), s, vf_load(total)));
+}
