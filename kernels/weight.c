@@ -148,14 +148,16 @@ void dr_weight_pack_cols(const struct dr_weight *w, void *data, int32_t first_in
 void dr_weight_quantise(const struct dr_weight *w, const float *row, int8_t *code, float *scale) {
     for (int32_t b = 0; b < dr_weight_blocks(w->n_in, w->phase); b++) {
         int32_t k0 = dr_weight_block_input(w, b), end = dr_weight_block_input(w, b + 1);
-        float most = 0;
-        for (int32_t k = k0; k < end; k++) {
-            float size = fabsf(row[k]);
-            most = size > most ? size : most;
-        }
+        float lane[DR_LANES] = {0}, most = 0;
+        int32_t k = k0;
+        for (; k + DR_LANES <= end; k += DR_LANES)
+            for (int32_t i = 0; i < DR_LANES; i++)
+                lane[i] = fabsf(row[k + i]) > lane[i] ? fabsf(row[k + i]) : lane[i];
+        for (; k < end; k++) lane[0] = fabsf(row[k]) > lane[0] ? fabsf(row[k]) : lane[0];
+        for (int32_t i = 0; i < DR_LANES; i++) most = lane[i] > most ? lane[i] : most;
         float step = most / 127, inverse = step > 0 ? 1 / step : 0;
         if (!(inverse < INFINITY)) step = inverse = 0; /* nothing but subnormals: zero */
-        for (int32_t k = k0; k < end; k++) {
+        for (k = k0; k < end; k++) {
             float v = row[k] * inverse +
                       0x1.8p23f; /* the sum's last bit is worth 1: rounds to nearest, ties to even */
             code[k] = (int8_t)(int32_t)(v - 0x1.8p23f);

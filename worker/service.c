@@ -21,6 +21,7 @@ enum {
     ROOM = DR_FRAME_HEADER + DR_MPI_FRAME_MAX,
     ARENA_BYTES = 8 << 20, /* proto/README.md, "Limits" */
     LAST_WORDS_BYTES = 64 << 10,
+    READERS_LEAST = 4, /* threads that load: a disk wants several reads at a time, packing wants all cores */
 };
 
 static const uint64_t HOUR_NS = 3600000000000u, LAST_WORDS_NS = 50000000u;
@@ -146,6 +147,7 @@ dr_status dr_service_load(struct dr_service *s, const struct dr_service_groups *
         .stage = groups->stage,
         .cache = groups->cache,
         .pipe = groups->pipe,
+        .n_reader = dr_max_i32(READERS_LEAST, dr_team_size(s->setup.stream->team)),
     };
     DR_TRY(dr_worker_create(&params, &s->worker));
     DR_TRY(dr_worker_load(s->worker, tell_progress, s));

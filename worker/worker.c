@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/block.h"
 #include "worker/load/load.h"
 
 static dr_status check_group(const char *name, const struct dr_group *g, int32_t n, int32_t me) {
@@ -31,18 +32,13 @@ static dr_status check(const struct dr_worker_params *p) {
     return check_group("pipe", p->pipe, l->pp, s.stage);
 }
 
-/* One zeroed block of pages. */
 static dr_status take(const char *what, size_t bytes, uint8_t **out) {
-    struct dr_arena block = {0};
-    dr_status st = dr_arena_init(&block, bytes ? bytes : 64);
-    if (st.code != DR_OK) return dr_fail_within(st, "%s of %zu bytes", what, bytes);
-    *out = block.base;
-    return dr_ok();
+    dr_status st = dr_block_take(bytes, out);
+    return st.code == DR_OK ? st : dr_fail_within(st, "%s", what);
 }
 
 static void give(uint8_t **block, size_t bytes) {
-    struct dr_arena a = {.base = *block, .bytes = bytes ? bytes : 64};
-    if (*block) dr_arena_fini(&a);
+    dr_block_give(*block, bytes);
     *block = NULL;
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cache.h"
-#include "kernels/cpu/decode.h"
+#include "kernels/decode.h"
 
 static size_t groups(const struct dr_cache_view *v) {
     return (size_t)dr_ceil_div(v->kv_lora, DR_CACHE_GROUP);

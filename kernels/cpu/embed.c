@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "kernels/cpu/decode.h"
+#include "kernels/decode.h"
 
 static void rows(void *arg, int64_t begin, int64_t end, int32_t thread) {
     const struct dr_embed *a = arg;

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/decode.h"
+#include "kernels/decode.h"
 #include "kernels/cpu/lanes.h"
 
 /* Inputs [lead, n * per) of n cells of one group of outputs, which are `step` bytes apart, to panel

@@ -6,17 +6,19 @@
 #include "worker/load/piece.h"
 
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/size.h"
+#include "kernels/decode.h"
 #include "kernels/weight.h"
 
 enum {
-    PIECE_BYTES = 1 << 20, /* of one read: large enough for a disk's full rate, small enough to stay in the
-                              cache until packed */
+    PIECE_BYTES = 256 << 10, /* of one read: large enough for a disk's rate with several readers, small enough
+                                to stay in L2 until packed */
     GAP_BYTES =
         4096, /* skipping less than a page of the file saves no reading: rows are then read in one piece */
 };
@@ -60,7 +62,7 @@ struct dr_piece dr_piece_at(const struct dr_tensors *t, const struct dr_holding 
 /* Where the parts of a buffer lie: raw rows of the file; for quantised matrices also one row of scales,
  * values in f32 and codes. */
 struct room {
-    size_t scale, value, code, bytes;
+    size_t scale, row, value, code, bytes;
 };
 
 static struct room room_of(const struct dr_piece *p) {
@@ -72,7 +74,8 @@ static struct room room_of(const struct dr_piece *p) {
     }
     size_t outs = p->holding->kind == DR_HOLD_TRANSPOSED ? (size_t)p->holding->cols : DR_LANES;
     size_t values = outs * (size_t)dr_holding_in(p->holding);
-    r.value = r.scale + scale;
+    r.row = r.scale + scale;
+    r.value = r.row + dr_size_align((size_t)p->holding->cols * 4, 64);
     r.code = r.value + dr_size_align(values * 4, 64);
     r.bytes = r.code + dr_size_align(values, 64);
     return r;
@@ -149,37 +152,41 @@ static dr_status read_scales(const struct dr_piece *p, int32_t block_row, float 
                    (uint8_t *)row);
 }
 
-/* Row r of the piece as f32 values, scales applied: value[k * step]. row_scale: of its row of blocks. */
+/* Row r of the piece as f32 values, scales applied. row_scale: of its row of blocks. */
 static dr_status values_of(const struct dr_piece *p, const uint8_t *raw, int32_t r, const float *row_scale,
-                           float *value, size_t step) {
+                           float *value) {
     const struct dr_holding *h = p->holding;
     int32_t absolute = h->row0 + p->row + r;
-    const uint8_t *row = raw + (size_t)r * buffer_stride(p);
     enum dr_wtype type = (enum dr_wtype)p->tensor->dtype;
+    dr_decode(type, raw + (size_t)r * buffer_stride(p), (size_t)h->cols, value);
     for (int32_t k = 0, end; k < h->cols; k = end) {
         int32_t b = (h->col0 + k) / DR_BLOCK;
         end = dr_min_i32((b + 1) * DR_BLOCK - h->col0, h->cols);
         float scale = type == DR_W_F8 ? row_scale[b] : 1;
+        int32_t odd = 0;
         if (type == DR_W_F8) DR_TRY(refuse_scale(p, absolute / DR_BLOCK, b, scale));
         for (int32_t i = k; i < end; i++) {
-            float v = dr_wtype_decode(type, row, (size_t)i) * scale;
-            if (!isfinite(v))
-                return dr_fail(DR_EMODEL,
-                               "%s: %s: row %d, column %d is %g; --weights=int8 needs finite weights",
-                               p->tensor->file, p->tensor->name, absolute, h->col0 + i, (double)v);
-            value[(size_t)i * step] = v;
+            value[i] *= scale;
+            odd |= !(fabsf(value[i]) <= FLT_MAX);
         }
+        if (odd)
+            return dr_fail(
+                DR_EMODEL,
+                "%s: %s: row %d has an infinite weight or NaN in columns %d to %d; --weights=int8 needs "
+                "finite ones",
+                p->tensor->file, p->tensor->name, absolute, h->col0 + k, h->col0 + end - 1);
     }
     return dr_ok();
 }
 
 /* Rounds rows to 8-bit integers: 16 outputs at a time, or all of a transposed matrix at once. */
-static dr_status quantise(const struct dr_piece *p, struct dr_weight *w, uint8_t *buffer, uint8_t *data,
+static dr_status quantise(const struct dr_piece *p, const struct dr_weight *w, uint8_t *buffer, uint8_t *data,
                           float *scale) {
     const struct dr_holding *h = p->holding;
     struct room room = room_of(p);
     float *row_scale = (float *)(void *)(buffer + room.scale),
           *value = (float *)(void *)(buffer + room.value);
+    float *row = (float *)(void *)(buffer + room.row);
     int8_t *code = (int8_t *)(void *)(buffer + room.code);
     bool across = h->kind == DR_HOLD_TRANSPOSED;
     size_t n_in = (size_t)w->n_in;
@@ -190,8 +197,9 @@ static dr_status quantise(const struct dr_piece *p, struct dr_weight *w, uint8_t
             int32_t block_row = (h->row0 + p->row + r + i) / DR_BLOCK;
             if (p->tensor->dtype == DR_DTYPE_F8_E4M3 && block_row != have)
                 DR_TRY(read_scales(p, have = block_row, row_scale));
-            DR_TRY(across ? values_of(p, buffer, r + i, row_scale, value + i, n_in)
-                          : values_of(p, buffer, r + i, row_scale, value + (size_t)i * n_in, 1));
+            float *to = across ? row : value + (size_t)i * n_in;
+            DR_TRY(values_of(p, buffer, r + i, row_scale, to));
+            for (int32_t o = 0; across && o < w->n_out; o++) value[(size_t)o * n_in + (size_t)i] = row[o];
         }
         int32_t first = across ? 0 : p->row + r, outs = across ? w->n_out : n;
         for (int32_t o = 0; o < outs; o++)

@@ -6,7 +6,7 @@
  * A small float format becomes f32 by moving its exponent and mantissa bits into place: the result is the
  * value times 2^-(127 - bias), subnormals included (they become f32 subnormals, so denormals must not be
  * flushed); one exact multiplication repairs the exponent. */
-#include "kernels/cpu/decode.h"
+#include "kernels/decode.h"
 
 #include <math.h>
 #include <string.h>
