@@ -41,6 +41,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(EXPERTS, "experts", ENUM, 0, 0, "columns", DR_CMD_LAYOUT, "columns|whole", "cut every expert, or give whole experts to ranks")    \
     X(CACHE_TYPE, "cache-type", ENUM, 0, 0, "bf16", DR_CMD_LAYOUT, "f32|bf16|fp8", "type of the latent cache")          \
     X(EXCHANGE, "exchange", ENUM, 0, 0, "auto", DR_CMD_LAYOUT, "auto|latent|value", "what ranks exchange in attention")  \
+    X(COLLECTIVES, "collectives", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|shm|mpi", "how ranks exchange tensors (auto: shared memory within a host, MPI between hosts)") \
     X(CONTEXT, "context", INT, 0, 16777216, "0", DR_CMD_LAYOUT, "TOKENS", "longest prompt + answer (0: the model's)")   \
     X(SEQS_MAX, "seqs-max", INT, 1, 1024, "64", DR_CMD_LAYOUT, "N", "sequences that run at the same time")              \
     X(STEP_TOKENS, "step-tokens", INT, 1, 8192, "512", DR_CMD_LAYOUT, "N", "tokens of one step, at most")               \

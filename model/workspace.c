@@ -127,13 +127,37 @@ static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-size_t dr_workspace_collective_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* A sum through shared memory is staged twice, and its slices once more; exchanges have half of a slot. */
+static size_t call_bytes(const struct dr_work_map *map) {
+    size_t most = larger(map->size[DR_BUF_HIDDEN], larger(map->size[DR_BUF_U], map->size[DR_BUF_PART_IN]));
+    most = larger(most, larger(map->size[DR_BUF_PART], map->size[DR_BUF_GATHERED]));
+    most = larger(most, map->size[DR_BUF_SAMPLE_ALL]);
+    size_t least = DR_GROUP_CALL_LEAST;
+    return dr_size_align(larger(smaller(most, DR_GROUP_CALL_MOST / 3) * 3, least), 64);
+}
+
+struct dr_group_room dr_workspace_group(const struct dr_config *c, const struct dr_layout *l, int32_t rank,
+                                        enum dr_call_group group) {
     struct dr_work_map map;
     dr_workspace_map(c, l, rank, &map);
-    size_t most = larger(map.size[DR_BUF_HIDDEN], map.size[DR_BUF_BOUNDARY]);
-    most = larger(most, larger(map.size[DR_BUF_U], map.size[DR_BUF_PART_IN]));
-    most = larger(most, larger(map.size[DR_BUF_PART], map.size[DR_BUF_GATHERED]));
-    most = larger(most, map.size[DR_BUF_SAMPLE_ALL]);
-    /* a sum is cut into n parts, each rounded up to whole lines */
-    return dr_size_align(most + (size_t)l->tp * 64, 64);
+    if (group == DR_GROUP_PIPE && l->pp > 1)
+        return (struct dr_group_room){
+            .message_bytes = smaller(dr_size_align(map.size[DR_BUF_BOUNDARY], 128), DR_GROUP_MESSAGE_MOST)};
+    if ((group == DR_GROUP_STAGE && l->tp > 1) || (group == DR_GROUP_CACHE && l->c > 1))
+        return (struct dr_group_room){.call_bytes = call_bytes(&map)};
+    return (struct dr_group_room){0};
+}
+
+size_t dr_workspace_collective_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
+    size_t sum = 0;
+    for (int g = 0; g < DR_GROUP_COUNT; g++) {
+        struct dr_group_room r = dr_workspace_group(c, l, rank, (enum dr_call_group)g);
+        if (r.call_bytes + r.message_bytes > 0)
+            sum += r.call_bytes + 2 * r.message_bytes + DR_GROUP_CONTROL_BYTES;
+    }
+    return sum;
 }

@@ -8,7 +8,7 @@
  * same bytes. */
 #pragma once
 
-#include "model/layout.h"
+#include "model/schedule.h"
 
 enum dr_work_phase {
     DR_WORK_STATE,
@@ -89,6 +89,13 @@ enum {
     DR_WORK_BIAS_MAX = 1024,
 };
 
+enum {
+    DR_GROUP_CONTROL_BYTES = 16 << 10, /* of every group: words that members watch, alignment */
+    DR_GROUP_CALL_LEAST = 64 << 10,    /* staging of a group that makes calls */
+    DR_GROUP_CALL_MOST = 3 << 20,      /* pieces of a megabyte between two ranks: more is not faster */
+    DR_GROUP_MESSAGE_MOST = 16 << 20,  /* a longer message goes in pieces */
+};
+
 struct dr_work_map {
     size_t offset[DR_BUF_COUNT]; /* multiples of 64 */
     size_t size[DR_BUF_COUNT];   /* bytes; 0: the rank has no such buffer */
@@ -109,8 +116,15 @@ size_t dr_workspace_bytes(const struct dr_config *c, const struct dr_layout *l, 
  * compare them). */
 size_t dr_workspace_moe_scratch(const struct dr_config *c, const struct dr_layout *l, int32_t rank);
 
-/* Buffers that the group (MPI or loop) takes at init for the largest call of any step: the bytes that arrive
- * at one member. */
+/* What the rank's group of this kind may take: spec of dr_group_create (worker/collective/group.h). Zeros
+ * with one member. Calls larger than their staging go in pieces; messages are the boundary's. */
+struct dr_group_room {
+    size_t call_bytes, message_bytes;
+};
+struct dr_group_room dr_workspace_group(const struct dr_config *c, const struct dr_layout *l, int32_t rank,
+                                        enum dr_call_group group);
+
+/* All that the rank's groups take: staging of calls, two open messages, control. */
 size_t dr_workspace_collective_bytes(const struct dr_config *c, const struct dr_layout *l, int32_t rank);
 
 #ifdef __cplusplus

@@ -17,7 +17,7 @@
 #include "model/workspace.h"
 #include "worker/service.h"
 
-enum { LEAVE_SECONDS = 10, TAG_STAGE = 1, TAG_CACHE = 2, TAG_PIPE = 3 };
+enum { LEAVE_SECONDS = 10, TAG_GROUPS = 1 };
 
 static const uint64_t MEET_NS = 30000000000u; /* ranks that got START reach the groups within this */
 
@@ -54,22 +54,34 @@ static dr_status read_model(struct program *p) {
     return dr_tensors_open_headers(dir, &p->config, &p->tensors);
 }
 
-static dr_status group(int32_t first, int32_t stride, int32_t n, int32_t tag, size_t bytes,
-                       struct dr_group **out) {
+/* n members, the first and every stride-th after it. */
+static dr_status group(const struct program *p, enum dr_call_group which, int32_t first, int32_t stride,
+                       int32_t n, struct dr_group **out) {
     int32_t member[DR_GROUP_MEMBERS_MAX];
     if (n == 1) return dr_ok();
     for (int32_t m = 0; m < n; m++) member[m] = first + m * stride;
-    return dr_group_mpi_create(member, n, tag, bytes, dr_clock_ns() + MEET_NS, out);
+    struct dr_group_room room = dr_workspace_group(&p->config, &p->layout, p->channel->end - 1, which);
+    struct dr_group_spec spec = {
+        .members = member,
+        .n = n,
+        .tag = TAG_GROUPS + (int32_t)which,
+        .call_bytes = room.call_bytes,
+        .message_bytes = room.message_bytes,
+        .form = (enum dr_group_form)dr_option_int(&p->options, DR_OPTION_COLLECTIVES),
+    };
+    DR_TRY(dr_group_create(&spec, dr_clock_ns() + MEET_NS, out));
+    dr_log(DR_LOG_DEBUG, "group", "kind=%d members=%d me=%d form=%s", (int)which, n, (*out)->me,
+           (*out)->ops->name);
+    return dr_ok();
 }
 
 static dr_status meet(struct program *p) {
     const struct dr_layout *l = &p->layout;
     int32_t rank = p->channel->end - 1;
     struct dr_shard s = dr_layout_shard(&p->config, l, rank);
-    size_t bytes = dr_workspace_collective_bytes(&p->config, l, rank);
-    DR_TRY(group(rank - s.t, 1, l->tp, TAG_STAGE, bytes, &p->groups.stage));
-    DR_TRY(group(rank - s.member, 1, l->c, TAG_CACHE, bytes, &p->groups.cache));
-    return group(s.t, l->tp, l->pp, TAG_PIPE, bytes, &p->groups.pipe);
+    DR_TRY(group(p, DR_GROUP_STAGE, rank - s.t, 1, l->tp, &p->groups.stage));
+    DR_TRY(group(p, DR_GROUP_CACHE, rank - s.member, 1, l->c, &p->groups.cache));
+    return group(p, DR_GROUP_PIPE, s.t, l->tp, l->pp, &p->groups.pipe);
 }
 
 static dr_status work(struct program *p) {

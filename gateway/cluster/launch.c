@@ -128,9 +128,10 @@ __attribute__((format(printf, 2, 3))) static bool add(struct dr_words *w, const 
 static bool add_mpirun(struct dr_words *w, const struct dr_launch *l) {
     bool good = add(w, "%s", l->mpirun);
     const char *const plain[][2] = {
-        {"oob_tcp_keepalive_time", "3"},   {"oob_tcp_keepalive_intvl", "1"},
-        {"oob_tcp_keepalive_probes", "3"}, {"btl_vader_backing_directory", l->run},
-        {"orte_tmpdir_base", l->run},      {"mpi_yield_when_idle", "1"},
+        {"oob_tcp_keepalive_time", "3"},      {"oob_tcp_keepalive_intvl", "1"},
+        {"oob_tcp_keepalive_probes", "3"},    {"btl_vader_backing_directory", l->run},
+        {"osc_sm_backing_directory", l->run}, {"orte_tmpdir_base", l->run},
+        {"mpi_yield_when_idle", "1"},
     };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         good = good && add(w, "--mca") && add(w, "%s", plain[i][0]) && add(w, "%s", plain[i][1]);

@@ -15,7 +15,7 @@ check() { # TEXT PATTERN ALLOWED-PATHS
     found=$(sources | xargs grep -nE "$2" /dev/null | grep -vE "^($3)" || true)
     [ -z "$found" ] || wrong "$1" "$found"
 }
-check "mpi.h outside its two files" '#include <mpi\.h>' 'proto/channel_mpi\.c|worker/collective/group_mpi\.c|tests/'
+check "mpi.h outside its files" '#include <mpi\.h>' 'proto/channel_mpi\.c|worker/collective/group_(create_)?mpi\.c|tests/'
 check "getenv outside the option table" '\bgetenv *\(' 'common/option\.c|tests/'
 check "generated protobuf types outside the codec" '\.pb-c\.h' 'proto/codec[a-z_]*\.[ch]'
 check "an unfinished mark" '\b(TODO|XXX|HACK)\b' 'tests/lint/'

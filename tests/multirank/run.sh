@@ -12,4 +12,5 @@ trap 'exit 130' INT TERM
 as_root=
 [ "$(id -u)" -eq 0 ] && as_root=--allow-run-as-root
 mpirun $as_root --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 \
-    --mca btl_vader_backing_directory "$dir" --mca orte_tmpdir_base "$dir" -np "$n" "$@" </dev/null
+    --mca btl_vader_backing_directory "$dir" --mca osc_sm_backing_directory "$dir" \
+    --mca orte_tmpdir_base "$dir" -np "$n" "$@" </dev/null

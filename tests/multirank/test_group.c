@@ -1,32 +1,61 @@
-/* test_group.c - the MPI group among the workers of the world.
- * In:   nothing.      Out: CUnit results of every process.
- * Owns: its buffers.
- * Why:  sums must have the bits of adding in member order, whatever the size, the form of the exchange or the
- * number of members. */
+/* test_group.c - the group among the workers of the world, in each of its forms.
+ * In:   shm | mpi | auto | hosts (auto, with workers that pretend to be on several hosts).      Out: CUnit
+ * results of every process. Owns: its buffers. Why:  sums must have the bits of adding in member order,
+ * whatever the size, the form of the exchange or the number of members. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/multirank/support.h"
 
-enum { BUFFER = 8 << 20 };
+enum { CALLS = 3 << 20, MESSAGES = 6 << 20 };
+
+/* How this run makes its groups; CUnit's tests take no argument. */
+static struct {
+    enum dr_group_form form;
+    bool hosts;
+} how;
+
+/* Pretended hosts, by worker: the first has two workers, the next one, the last the others. */
+static int32_t host_of(int32_t worker) {
+    return !how.hosts ? 0 : worker < 2 ? 7 : worker < 3 ? 3 : 5;
+}
+
+/* The form that members first, first + 1, ... should get. */
+static const char *expected_form(int32_t first, int32_t n) {
+    bool one = true, shared = false;
+    for (int32_t m = first + 1; m < first + n; m++) {
+        one = one && host_of(m) == host_of(first);
+        shared = shared || host_of(m) == host_of(m - 1);
+    }
+    if (n == 1 || how.form == DR_GROUP_MPI) return "mpi";
+    return one ? "shm" : shared ? "hier" : "mpi";
+}
 
 static const size_t sizes[] = {0, 1, 7, 1023, 4096, 65536, 65537, 300001, 2u << 20};
 
 /* All workers, or members [first, first + n) of them in descending order. NULL on the coordinator and on
  * workers outside. */
-static struct dr_group *make(int32_t first, int32_t n, bool down, int32_t tag, size_t buffer_bytes) {
+static struct dr_group *make(int32_t first, int32_t n, bool down, int32_t tag, size_t call_bytes) {
     int32_t me = multirank_channel()->end - 1, members[DR_GROUP_MEMBERS_MAX];
     struct dr_group *g = NULL;
     if (me < first || me >= first + n) return NULL;
     for (int32_t m = 0; m < n; m++) members[m] = down ? first + n - 1 - m : first + m;
-    dr_status st = dr_group_mpi_create(members, n, tag, buffer_bytes, multirank_deadline(), &g);
+    struct dr_group_spec spec = {.members = members,
+                                 .n = n,
+                                 .tag = tag,
+                                 .call_bytes = call_bytes,
+                                 .message_bytes = MESSAGES,
+                                 .form = how.form,
+                                 .host = host_of(me)};
+    dr_status st = dr_group_create(&spec, multirank_deadline(), &g);
     CU_ASSERT_EQUAL(st.code, DR_OK);
     if (st.code != DR_OK) {
         fprintf(stderr, "group: %s\n", dr_error_text());
         return NULL;
     }
     g->deadline_ns = multirank_deadline();
+    CU_ASSERT_STRING_EQUAL(g->ops->name, expected_form(first, n));
     CU_ASSERT_EQUAL(g->n, n);
     CU_ASSERT_EQUAL(g->me, down ? first + n - 1 - me : me - first);
     return g;
@@ -64,7 +93,7 @@ static size_t sum_and_compare(struct dr_group *g, size_t n, size_t offset) {
 }
 
 static void reduce_order(void) {
-    struct dr_group *g = make(0, workers(), false, 1, BUFFER);
+    struct dr_group *g = make(0, workers(), false, 1, CALLS);
     if (!g) return;
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
         CU_ASSERT_EQUAL(sum_and_compare(g, sizes[k], 0), 0);
@@ -84,7 +113,7 @@ reduce_pieces(void) { /* the buffer holds a hundredth of the call; members ask f
 }
 
 static void reduce_down(void) {
-    struct dr_group *g = make(0, workers(), true, 3, BUFFER);
+    struct dr_group *g = make(0, workers(), true, 3, CALLS);
     if (!g) return;
     CU_ASSERT_EQUAL(sum_and_compare(g, 5000, 0), 0);
     CU_ASSERT_EQUAL(sum_and_compare(g, 500000, 0), 0);
@@ -111,7 +140,7 @@ static void gather(struct dr_group *g, size_t step, bool in_place) {
 }
 
 static void gathers(void) {
-    struct dr_group *g = make(0, workers(), false, 4, BUFFER);
+    struct dr_group *g = make(0, workers(), false, 4, CALLS);
     if (!g) return;
     gather(g, 1, false);
     gather(g, 1000, true);
@@ -148,7 +177,7 @@ static void everyone(struct dr_group *g, size_t step) {
 }
 
 static void alltoall(void) {
-    struct dr_group *g = make(0, workers(), false, 5, BUFFER);
+    struct dr_group *g = make(0, workers(), false, 5, CALLS);
     if (!g) return;
     everyone(g, 1);
     everyone(g, 4096);
@@ -175,7 +204,7 @@ static void ring(struct dr_group *g, size_t bytes, int rounds) {
 }
 
 static void rings(void) {
-    struct dr_group *g = make(0, workers(), false, 6, BUFFER);
+    struct dr_group *g = make(0, workers(), false, 6, CALLS);
     if (!g) return;
     if (g->n > 1) {
         ring(g, 0, 3);
@@ -207,8 +236,8 @@ static void one_way(void) { /* longer than the buffer and than one MPI message *
 
 static void sub_groups(void) { /* two groups that share no member, and one across them */
     int32_t n = workers(), half = (n + 1) / 2;
-    struct dr_group *low = make(0, half, false, 8, BUFFER), *high = make(half, n - half, false, 8, BUFFER);
-    struct dr_group *all = make(0, n, false, 9, BUFFER);
+    struct dr_group *low = make(0, half, false, 8, CALLS), *high = make(half, n - half, false, 8, CALLS);
+    struct dr_group *all = make(0, n, false, 9, CALLS);
     if (low) CU_ASSERT_EQUAL(sum_and_compare(low, 3001, 1), 0);
     if (all) CU_ASSERT_EQUAL(sum_and_compare(all, 3001, 2), 0);
     if (high) CU_ASSERT_EQUAL(sum_and_compare(high, 3001, 3), 0);
@@ -217,18 +246,26 @@ static void sub_groups(void) { /* two groups that share no member, and one acros
     dr_group_destroy(all);
 }
 
-static void bad_members(void) {
+static enum dr_code refused(const int32_t *members, int32_t n, size_t call_bytes) {
     struct dr_group *g = NULL;
-    int32_t far[] = {multirank_channel()->end - 1, 5000}, not_me[] = {multirank_channel()->end};
-    CU_ASSERT_EQUAL(dr_group_mpi_create(far, 2, 20, BUFFER, 0, &g).code, DR_EINVAL);
-    CU_ASSERT_EQUAL(dr_group_mpi_create(not_me, 1, 20, BUFFER, 0, &g).code, DR_EINVAL);
-    CU_ASSERT_EQUAL(dr_group_mpi_create(far, 0, 20, BUFFER, 0, &g).code, DR_EINVAL);
-    CU_ASSERT_EQUAL(dr_group_mpi_create(far, DR_GROUP_MEMBERS_MAX + 1, 20, BUFFER, 0, &g).code, DR_EINVAL);
+    struct dr_group_spec spec = {
+        .members = members, .n = n, .tag = 20, .call_bytes = call_bytes, .form = how.form};
+    enum dr_code code = dr_group_create(&spec, 0, &g).code;
     CU_ASSERT_PTR_NULL(g);
+    return code;
+}
+
+static void bad_members(void) {
+    int32_t far[] = {multirank_channel()->end - 1, 5000}, not_me[] = {multirank_channel()->end};
+    CU_ASSERT_EQUAL(refused(far, 2, CALLS), DR_EINVAL);
+    CU_ASSERT_EQUAL(refused(not_me, 1, CALLS), DR_EINVAL);
+    CU_ASSERT_EQUAL(refused(far, 0, CALLS), DR_EINVAL);
+    CU_ASSERT_EQUAL(refused(far, DR_GROUP_MEMBERS_MAX + 1, CALLS), DR_EINVAL);
+    CU_ASSERT_EQUAL(refused(not_me, 1, 100), DR_EINVAL); /* too little to cut into pieces */
 }
 
 static void speed(void) { /* printed, not judged */
-    struct dr_group *g = make(0, workers(), false, 10, BUFFER);
+    struct dr_group *g = make(0, workers(), false, 10, CALLS);
     if (!g) return;
     for (size_t n = 320; n <= 1u << 20; n = n == 320                        ? 4096
                                             : n == 4096                     ? 65536
@@ -262,6 +299,11 @@ static CU_TestInfo cases[] = {
 };
 
 int main(int argc, char **argv) {
+    const char *form = argc > 1 ? argv[1] : "auto";
+    how.form = strcmp(form, "shm") == 0   ? DR_GROUP_SHM
+               : strcmp(form, "mpi") == 0 ? DR_GROUP_MPI
+                                          : DR_GROUP_AUTO;
+    how.hosts = strcmp(form, "hosts") == 0;
     CU_SuiteInfo suites[] = {{.pName = "multirank/group", .pTests = cases}, CU_SUITE_INFO_NULL};
-    return multirank_main(argc, argv, suites);
+    return multirank_main(1, argv, suites);
 }

@@ -1,9 +1,9 @@
-/* test_late.c - a member of a group that does not come.
- * In:   nothing.      Out: one line of the coordinator when every waiting member failed as it should.
- * Owns: nothing.
- * Why:  a wait without an end is the one failure that nothing else can repair; after it the processes must
- * _exit, as workers do. */
+/* test_late.c - a member of a group that does not come, in each form of the group.
+ * In:   shm | mpi | hosts.      Out: one line of the coordinator when every waiting member failed as it
+ * should. Owns: nothing. Why:  a wait without an end is the one failure that nothing else can repair; after
+ * it the processes must _exit, as workers do. */
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/multirank/support.h"
@@ -14,13 +14,29 @@ static uint64_t soon(void) {
     return dr_clock_ns() + WAIT_MS * 1000000ull;
 }
 
+/* "hosts": worker 0 and 1 pretend to share a host, the others are each on its own. */
+static dr_status create(struct dr_channel *ch, const char *form, int32_t tag, uint64_t deadline,
+                        struct dr_group **out) {
+    int32_t me = ch->end - 1, members[DR_GROUP_MEMBERS_MAX];
+    for (int32_t m = 0; m < ch->n_end - 1; m++) members[m] = m;
+    struct dr_group_spec spec = {.members = members,
+                                 .n = ch->n_end - 1,
+                                 .tag = tag,
+                                 .call_bytes = 1 << 20,
+                                 .message_bytes = 1 << 20,
+                                 .form = strcmp(form, "mpi") == 0   ? DR_GROUP_MPI
+                                         : strcmp(form, "shm") == 0 ? DR_GROUP_SHM
+                                                                    : DR_GROUP_AUTO,
+                                 .host = strcmp(form, "hosts") == 0 ? (me < 2 ? 1 : 1 + me) : 0};
+    return dr_group_create(&spec, deadline, out);
+}
+
 /* Worker 0 stays away from the second call; the others must get ETIME, and EPEER from then on. */
-static uint64_t worker(struct dr_channel *ch) {
-    int32_t me = ch->end - 1, n = ch->n_end - 1, members[DR_GROUP_MEMBERS_MAX];
+static uint64_t worker(struct dr_channel *ch, const char *form) {
+    int32_t me = ch->end - 1;
     struct dr_group *g = NULL, *never = NULL;
     float x[100] = {0};
-    for (int32_t m = 0; m < n; m++) members[m] = m;
-    if (dr_group_mpi_create(members, n, 1, 1 << 20, multirank_deadline(), &g).code != DR_OK) return 1;
+    if (create(ch, form, 1, multirank_deadline(), &g).code != DR_OK) return 1;
     g->deadline_ns = multirank_deadline();
     if (g->ops->allreduce(g, x, 100, NULL).code != DR_OK) return 2;
     if (me == 0) return AS_EXPECTED;
@@ -31,7 +47,7 @@ static uint64_t worker(struct dr_channel *ch) {
     if (dr_clock_ns() - begin < WAIT_MS * 1000000ull) return 4;
     if (g->ops->allreduce(g, x, 100, NULL).code != DR_EPEER) return 5;
     if (g->ops->recv(g, 0, x, 4, NULL).code != DR_EPEER) return 6;
-    if (dr_group_mpi_create(members, n, 2, 1 << 20, soon(), &never).code != DR_ETIME) return 8;
+    if (create(ch, form, 2, soon(), &never).code != DR_ETIME) return 8;
     fprintf(stderr, "worker %d: %s\n", me, dr_error_text());
     dr_group_destroy(g); /* legal after a failure, and must not wait */
     return AS_EXPECTED;
@@ -39,6 +55,7 @@ static uint64_t worker(struct dr_channel *ch) {
 
 int main(int argc, char **argv) {
     struct dr_channel *ch = NULL;
+    const char *form = argc > 1 ? argv[1] : "shm";
     if (dr_channel_mpi_create(&argc, &argv, &ch).code != DR_OK) return 1;
     int32_t from = 0, good = 0;
     if (ch->end == 0) {
@@ -53,7 +70,7 @@ int main(int argc, char **argv) {
         fflush(stdout);
         dr_clock_sleep_ns(200000000); /* mpirun forwards the line before the job is torn down */
     } else {
-        multirank_tell(ch, 0, worker(ch));
+        multirank_tell(ch, 0, worker(ch, form));
         multirank_hear(ch, &from); /* never comes: the coordinator's end ends this process */
     }
     _exit(0);

@@ -1,6 +1,6 @@
-/* group_mpi.c - the group between processes: host memory over non-blocking MPI.
- * In:   buffers of this member.      Out: see group.h.
- * Owns: a communicator of the members, staging for sums, two buffers of open sends.
+/* group_mpi.c - the group between processes of any hosts: host memory over non-blocking MPI.
+ * In:   a communicator of the members; buffers of this member.      Out: see group.h.
+ * Owns: staging for sums, two buffers of open sends.
  * Why:  MPI's own reductions choose the order of additions by size and its blocking calls cannot be timed
  * out; here parts are moved by sends and receives, added in member order, and every wait is a loop of tests
  * under the step's deadline.
@@ -8,8 +8,8 @@
  * All members pair their messages by order, so each member must enter the same calls; a message of another
  * size than expected is refused (EPROTO). After a failed call messages may still be on their way: their
  * buffers are then left to the end of the process. */
-#include <inttypes.h>
-#include <limits.h>
+#include "worker/collective/group_mpi.h"
+
 #include <mpi.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -17,15 +17,12 @@
 
 #include "common/clock.h"
 #include "proto/channel.h"
-#include "worker/collective/group.h"
 
 enum {
     TAG_CALL = 1,
     TAG_MESSAGE = 2,
-    TAG_MEET = 1000, /* + the group's tag, on the world */
     PIECE =
         16 << 20, /* bytes of one MPI message; counts are ints, and a test between pieces is a sign of life */
-    BUFFER_LEAST = 64 << 10,
     SMALL_FLOATS = 64 << 10, /* sent by one member in the everyone-to-everyone form, at most: 256 KiB */
     REQUESTS_MAX = 2 * DR_GROUP_MEMBERS_MAX,
     SENDS_OPEN = 2,
@@ -37,15 +34,15 @@ static const uint64_t SPIN_NS = 20000, YIELD_NS = 1000000, SLEEP_LEAST_NS = 2000
 static const uint64_t LEAVE_NS = 2000000000u; /* what destroy gives the last sends */
 
 struct open_send {
-    char *data; /* buffer_bytes */
+    char *data; /* message bytes */
     MPI_Request request;
 };
 
 struct mpi {
     struct dr_group base;
     MPI_Comm comm; /* MPI_COMM_NULL with one member */
-    float *stage;
-    size_t buffer_bytes;
+    float *stage;  /* NULL: no sums */
+    size_t call_bytes, message;
     struct open_send open[SENDS_OPEN];
     int32_t next_open; /* the older one */
     bool failed;
@@ -155,20 +152,18 @@ static dr_status finish(struct mpi *g, const char *what) {
 
 /* ---- moving; lock held ---- */
 
-static dr_status start_recv(struct mpi *g, MPI_Comm comm, int tag, int32_t member, int rank, void *at,
-                            size_t bytes) {
+static dr_status start_recv(struct mpi *g, int tag, int32_t member, void *at, size_t bytes) {
     DR_ASSERT(g->n < REQUESTS_MAX && bytes <= PIECE);
-    DR_TRY(mpi_ok(g, MPI_Irecv(at, (int)bytes, MPI_BYTE, rank, tag, comm, &g->request[g->n]), "receive from",
-                  member));
+    DR_TRY(mpi_ok(g, MPI_Irecv(at, (int)bytes, MPI_BYTE, member, tag, g->comm, &g->request[g->n]),
+                  "receive from", member));
     g->peer[g->n] = member;
     g->expect[g->n++] = (int)bytes;
     return dr_ok();
 }
 
-static dr_status start_send(struct mpi *g, MPI_Comm comm, int tag, int32_t member, int rank, const void *at,
-                            size_t bytes) {
+static dr_status start_send(struct mpi *g, int tag, int32_t member, const void *at, size_t bytes) {
     DR_ASSERT(g->n < REQUESTS_MAX && bytes <= PIECE);
-    DR_TRY(mpi_ok(g, MPI_Isend(at, (int)bytes, MPI_BYTE, rank, tag, comm, &g->request[g->n]), "send to",
+    DR_TRY(mpi_ok(g, MPI_Isend(at, (int)bytes, MPI_BYTE, member, tag, g->comm, &g->request[g->n]), "send to",
                   member));
     g->peer[g->n] = member;
     g->expect[g->n++] = -1;
@@ -193,12 +188,12 @@ static dr_status start_moves(struct mpi *g, const struct moves *v, size_t at) {
     for (int32_t k = 1; k < n; k++) {
         int32_t m = (g->base.me + n - k) % n;
         size_t bytes = piece_at(v->recv_bytes[m], at);
-        if (bytes > 0) DR_TRY(start_recv(g, g->comm, TAG_CALL, m, m, v->out + v->recv_at[m] + at, bytes));
+        if (bytes > 0) DR_TRY(start_recv(g, TAG_CALL, m, v->out + v->recv_at[m] + at, bytes));
     }
     for (int32_t k = 1; k < n; k++) {
         int32_t m = (g->base.me + k) % n;
         size_t bytes = piece_at(v->send_bytes[m], at);
-        if (bytes > 0) DR_TRY(start_send(g, g->comm, TAG_CALL, m, m, v->in + v->send_at[m] + at, bytes));
+        if (bytes > 0) DR_TRY(start_send(g, TAG_CALL, m, v->in + v->send_at[m] + at, bytes));
     }
     return dr_ok();
 }
@@ -286,7 +281,8 @@ static dr_status allreduce(struct dr_group *base, float *x, size_t n, struct dr_
     DR_TRY(usable(g));
     if (base->n == 1) return dr_ok();
     size_t members = (size_t)base->n,
-           room = g->buffer_bytes / sizeof *x / members; /* floats a member in the stage */
+           room = g->call_bytes / sizeof *x / members; /* floats a member in the stage */
+    DR_ASSERT(room > 0);
     bool small = n * (members - 1) <= SMALL_FLOATS && n <= room;
     if (small) return n > 0 ? reduce_small(g, x, n) : dr_ok();
     for (size_t at = 0; at < n; at += room * members)
@@ -369,10 +365,6 @@ static dr_status open_wait(struct mpi *g, struct open_send *o) {
     return st;
 }
 
-static size_t message_piece(const struct mpi *g) {
-    return g->buffer_bytes < PIECE ? g->buffer_bytes : PIECE;
-}
-
 static dr_status send_piece(struct mpi *g, int32_t to, const char *x, size_t bytes) {
     struct open_send *o = &g->open[g->next_open];
     DR_TRY(open_wait(g, o));
@@ -392,10 +384,10 @@ static dr_status send_message(struct dr_group *base, int32_t to, const void *x, 
     struct mpi *g = (struct mpi *)base;
     (void)s;
     DR_TRY(usable(g));
-    DR_ASSERT(to >= 0 && to < base->n && to != base->me);
-    size_t most = message_piece(g), at = 0;
+    DR_ASSERT(to >= 0 && to < base->n && to != base->me && g->message > 0);
+    size_t at = 0;
     do { /* a message of no bytes is one, too */
-        size_t len = bytes - at < most ? bytes - at : most;
+        size_t len = bytes - at < g->message ? bytes - at : g->message;
         DR_TRY(send_piece(g, to, (const char *)x + at, len));
         at += len;
     } while (at < bytes);
@@ -407,12 +399,12 @@ static dr_status recv_message(struct dr_group *base, int32_t from, void *x, size
     struct mpi *g = (struct mpi *)base;
     (void)s;
     DR_TRY(usable(g));
-    DR_ASSERT(from >= 0 && from < base->n && from != base->me);
-    size_t most = message_piece(g), at = 0;
+    DR_ASSERT(from >= 0 && from < base->n && from != base->me && g->message > 0);
+    size_t at = 0;
     do {
-        size_t len = bytes - at < most ? bytes - at : most;
+        size_t len = bytes - at < g->message ? bytes - at : g->message;
         dr_mpi_lock();
-        dr_status st = start_recv(g, g->comm, TAG_MESSAGE, from, from, (char *)x + at, len);
+        dr_status st = start_recv(g, TAG_MESSAGE, from, (char *)x + at, len);
         dr_mpi_unlock();
         if (st.code != DR_OK) g->failed = true;
         DR_TRY(st);
@@ -465,110 +457,26 @@ static const struct dr_group_ops mpi_ops = {
     .destroy = destroy,
 };
 
-struct greeting { /* what members tell each other before the communicator is made, which cannot be timed out
-                   */
-    uint64_t buffer_bytes, n;
-};
-
-static dr_status meet_start(struct mpi *g, const int32_t *members, int32_t tag, const struct greeting *mine,
-                            struct greeting *theirs) {
-    for (int32_t m = 0; m < g->base.n; m++)
-        if (m != g->base.me)
-            DR_TRY(start_recv(g, MPI_COMM_WORLD, TAG_MEET + tag, m, members[m] + 1, &theirs[m],
-                              sizeof theirs[m]));
-    for (int32_t m = 0; m < g->base.n; m++)
-        if (m != g->base.me)
-            DR_TRY(start_send(g, MPI_COMM_WORLD, TAG_MEET + tag, m, members[m] + 1, mine, sizeof *mine));
-    return dr_ok();
-}
-
-/* All members are there and mean the same group; the smallest buffer holds. theirs and mine outlive a failure
- * with g. */
-static dr_status meet(struct mpi *g, const int32_t *members, int32_t tag, struct greeting *greet) {
-    struct greeting *mine = &greet[g->base.me];
-    *mine = (struct greeting){.buffer_bytes = g->buffer_bytes, .n = (uint64_t)g->base.n};
-    dr_mpi_lock();
-    dr_status st = meet_start(g, members, tag, mine, greet);
-    dr_mpi_unlock();
-    DR_TRY(st);
-    DR_TRY(finish(g, "meeting"));
-    g->base.wait_ns = g->base.sent_bytes = 0;
-    for (int32_t m = 0; m < g->base.n; m++) {
-        if (greet[m].n != (uint64_t)g->base.n)
-            return dr_fail(DR_EPROTO, "group member %d: member %d means a group of %" PRIu64 ", expected %d",
-                           g->base.me, m, greet[m].n, g->base.n);
-        if (greet[m].buffer_bytes < g->buffer_bytes) g->buffer_bytes = (size_t)greet[m].buffer_bytes;
-    }
-    return dr_ok();
-}
-
-static dr_status connect(struct mpi *g, const int32_t *members, int32_t tag) { /* lock held */
-    int rank[DR_GROUP_MEMBERS_MAX];
-    MPI_Group world, part;
-    for (int32_t m = 0; m < g->base.n; m++) rank[m] = members[m] + 1;
-    DR_TRY(mpi_ok(g, MPI_Comm_group(MPI_COMM_WORLD, &world), "make a group with", 0));
-    DR_TRY(mpi_ok(g, MPI_Group_incl(world, g->base.n, rank, &part), "make a group with", 0));
-    DR_TRY(mpi_ok(g, MPI_Comm_create_group(MPI_COMM_WORLD, part, tag, &g->comm), "make a group with", 0));
-    MPI_Group_free(&part);
-    MPI_Group_free(&world);
-    return mpi_ok(g, MPI_Comm_set_errhandler(g->comm, MPI_ERRORS_RETURN), "make a group with", 0);
-}
-
-/* This process's number among the members, -1: none. */
-static int32_t find_me(const int32_t *members, int32_t n, int rank, int size) {
-    int32_t me = -1;
-    for (int32_t m = 0; m < n; m++) {
-        if (members[m] < 0 || members[m] + 1 >= size) return -1;
-        if (members[m] + 1 == rank) me = m;
-    }
-    return me;
-}
-
-static dr_status create(const int32_t *members, int32_t n, int32_t tag, size_t buffer_bytes,
-                        uint64_t deadline_ns, struct mpi *g, struct greeting *greet) {
-    int there = 0, rank = 0, size = 0;
-    dr_mpi_lock();
-    MPI_Initialized(&there);
-    if (there) {
-        MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-        MPI_Comm_size(MPI_COMM_WORLD, &size);
-    }
-    dr_mpi_unlock();
-    if (!there) return dr_fail(DR_EINVAL, "MPI group: MPI is not initialised; create the channel first");
-    int32_t me = find_me(members, n, rank, size);
-    if (me < 0)
-        return dr_fail(DR_EINVAL,
-                       "MPI group of %d: process %d is no member, or a member is not in the world of %d", n,
-                       rank, size);
-    *g = (struct mpi){.base = {.ops = &mpi_ops, .n = n, .me = me, .deadline_ns = deadline_ns},
-                      .comm = MPI_COMM_NULL,
-                      .buffer_bytes = (buffer_bytes < BUFFER_LEAST ? BUFFER_LEAST : buffer_bytes) / 64 * 64,
-                      .open = {{.request = MPI_REQUEST_NULL}, {.request = MPI_REQUEST_NULL}}};
-    if (n == 1) return dr_ok();
-    DR_TRY(meet(g, members, tag, greet));
-    g->stage = aligned_alloc(64, g->buffer_bytes);
-    for (int i = 0; i < SENDS_OPEN; i++)
-        g->open[i].data = malloc(message_piece(g)); /* pages are touched as far as messages are long */
-    if (!g->stage || !g->open[0].data || !g->open[1].data)
-        return dr_fail(DR_EFULL, "MPI group: no memory for three buffers of %zu bytes", g->buffer_bytes);
-    dr_mpi_lock();
-    dr_status st = connect(g, members, tag);
-    dr_mpi_unlock();
-    return st;
-}
-
-dr_status dr_group_mpi_create(const int32_t *members, int32_t n, int32_t tag, size_t buffer_bytes,
-                              uint64_t deadline_ns, struct dr_group **out) {
-    if (n < 1 || n > DR_GROUP_MEMBERS_MAX || tag < 0 || tag > SHRT_MAX)
-        return dr_fail(DR_EINVAL, "MPI group: %d members with tag %d, allowed 1..%d and 0..%d", n, tag,
-                       DR_GROUP_MEMBERS_MAX, SHRT_MAX);
+dr_status dr_group_mpi_over(int comm, int32_t n, int32_t me, size_t call_bytes, size_t message_bytes,
+                            struct dr_group **out) {
     struct mpi *g = calloc(1, sizeof *g);
-    struct greeting *greet = calloc((size_t)n, sizeof *greet);
-    dr_status st = g && greet ? create(members, n, tag, buffer_bytes, deadline_ns, g, greet)
-                              : dr_fail(DR_EFULL, "MPI group: no memory");
-    if (st.code != DR_OK) return st; /* messages may be on their way into g and greet: the epoch is over */
-    free(greet);
-    g->base.deadline_ns = 0; /* that was the meeting's; each step sets its own */
-    *out = &g->base;
-    return dr_ok();
+    if (!g) return dr_fail(DR_EFULL, "MPI group: no memory");
+    *g = (struct mpi){.base = {.ops = &mpi_ops, .n = n, .me = me, .needs_poll = message_bytes > 0},
+                      .comm = n > 1 ? MPI_Comm_f2c(comm) : MPI_COMM_NULL,
+                      .call_bytes = n > 1 ? call_bytes / 64 * 64 : 0,
+                      .message = n > 1 ? (message_bytes < PIECE ? message_bytes : PIECE) : 0,
+                      .open = {{.request = MPI_REQUEST_NULL}, {.request = MPI_REQUEST_NULL}}};
+    bool good = true; /* pages are touched as far as calls need them */
+    if (g->call_bytes > 0) good = (g->stage = aligned_alloc(64, g->call_bytes)) != NULL;
+    for (int i = 0; i < SENDS_OPEN && good && g->message > 0; i++)
+        good = (g->open[i].data = malloc(g->message)) != NULL;
+    if (good) {
+        *out = &g->base;
+        return dr_ok();
+    }
+    free(g->stage);
+    free(g->open[0].data);
+    free(g);
+    return dr_fail(DR_EFULL, "MPI group: no memory for %zu bytes of calls and two messages of %zu bytes",
+                   call_bytes, message_bytes);
 }

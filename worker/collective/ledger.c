@@ -35,6 +35,7 @@ void dr_ledger_begin(struct dr_ledger *g, const struct dr_config *c, const struc
     dr_schedule_begin(&g->schedule, c, l, shape, g->rank / l->tp, g->rank % l->tp / l->c);
     g->step = step;
     memset(g->bytes, 0, sizeof g->bytes);
+    memset(g->wait_kind_ns, 0, sizeof g->wait_kind_ns);
     atomic_store_explicit(&g->op, 0, memory_order_relaxed);
     for (int i = 0; i < DR_GROUP_COUNT; i++) {
         if (!g->group[i]) continue;
@@ -42,6 +43,17 @@ void dr_ledger_begin(struct dr_ledger *g, const struct dr_config *c, const struc
         g->group[i]->wait_ns = 0;
         g->group[i]->sent_bytes = 0;
     }
+    struct dr_group *pipe = g->group[DR_GROUP_PIPE];
+    for (int i = 0; pipe && pipe->needs_poll && i < DR_GROUP_COUNT; i++)
+        if (i != DR_GROUP_PIPE && g->group[i]) g->group[i]->meanwhile = pipe;
+}
+
+struct count { /* of a group, when a call begins */
+    uint64_t sent, wait;
+};
+
+static struct count counted(const struct dr_group *group) {
+    return (struct count){.sent = group->sent_bytes, .wait = group->wait_ns};
 }
 
 static dr_status mismatch(const struct dr_ledger *g, const struct dr_call *listed,
@@ -80,8 +92,9 @@ static dr_status enter(struct dr_ledger *g, enum dr_call_kind kind, enum dr_call
 }
 
 static dr_status leave(struct dr_ledger *g, const struct dr_group *group, struct dr_call_name name,
-                       uint64_t sent_before, dr_status st) {
-    g->bytes[bytes_kind(name.what)] += group->sent_bytes - sent_before;
+                       struct count before, dr_status st) {
+    g->bytes[bytes_kind(name.what)] += group->sent_bytes - before.sent;
+    g->wait_kind_ns[bytes_kind(name.what)] += group->wait_ns - before.wait;
     if (st.code == DR_OK) return st;
     return dr_fail_within(st, "rank %d, step %" PRIu64 ", call %d (%s, layer %d, index %d)", g->rank, g->step,
                           atomic_load_explicit(&g->op, memory_order_relaxed), dr_call_what_name(name.what),
@@ -102,8 +115,8 @@ dr_status dr_ledger_allreduce(struct dr_ledger *g, struct dr_call_name name, flo
     struct dr_group *group = g->group[DR_GROUP_STAGE];
     if (dr_ledger_members(g, DR_GROUP_STAGE) == 1 || n == 0) return dr_ok();
     DR_TRY(enter(g, DR_CALL_ALLREDUCE, DR_GROUP_STAGE, name, (uint64_t)n * 4 * (uint64_t)group->n));
-    uint64_t sent = group->sent_bytes;
-    return leave(g, group, name, sent, group->ops->allreduce(group, x, n, g->stream));
+    struct count before = counted(group);
+    return leave(g, group, name, before, group->ops->allreduce(group, x, n, g->stream));
 }
 
 dr_status dr_ledger_allgatherv(struct dr_ledger *g, enum dr_call_group which, struct dr_call_name name,
@@ -118,8 +131,8 @@ dr_status dr_ledger_allgatherv(struct dr_ledger *g, enum dr_call_group which, st
     for (int32_t m = 0; m < group->n; m++) whole += bytes[m];
     if (whole == 0) return dr_ok();
     DR_TRY(enter(g, DR_CALL_ALLGATHER, which, name, whole));
-    uint64_t sent = group->sent_bytes;
-    return leave(g, group, name, sent, group->ops->allgatherv(group, mine, out, bytes, at, g->stream));
+    struct count before = counted(group);
+    return leave(g, group, name, before, group->ops->allgatherv(group, mine, out, bytes, at, g->stream));
 }
 
 dr_status dr_ledger_alltoallv(struct dr_ledger *g, struct dr_call_name name, const void *in,
@@ -130,8 +143,8 @@ dr_status dr_ledger_alltoallv(struct dr_ledger *g, struct dr_call_name name, con
     DR_ASSERT(group != NULL);
     for (int32_t m = 0; m < group->n; m++) mine += send_bytes[m];
     DR_TRY(enter(g, DR_CALL_ALLTOALL, DR_GROUP_CACHE, name, mine * (uint64_t)group->n));
-    uint64_t sent = group->sent_bytes;
-    return leave(g, group, name, sent,
+    struct count before = counted(group);
+    return leave(g, group, name, before,
                  group->ops->alltoallv(group, in, send_bytes, send_at, out, recv_bytes, recv_at, g->stream));
 }
 
@@ -141,16 +154,16 @@ dr_status dr_ledger_send(struct dr_ledger *g, int32_t to, const void *x, size_t 
     struct dr_group *group = g->group[DR_GROUP_PIPE];
     DR_ASSERT(group != NULL);
     DR_TRY(enter(g, DR_CALL_SEND, DR_GROUP_PIPE, boundary, whole_bytes));
-    uint64_t sent = group->sent_bytes;
-    return leave(g, group, boundary, sent, group->ops->send(group, to, x, bytes, g->stream));
+    struct count before = counted(group);
+    return leave(g, group, boundary, before, group->ops->send(group, to, x, bytes, g->stream));
 }
 
 dr_status dr_ledger_recv(struct dr_ledger *g, int32_t from, void *x, size_t bytes, uint64_t whole_bytes) {
     struct dr_group *group = g->group[DR_GROUP_PIPE];
     DR_ASSERT(group != NULL);
     DR_TRY(enter(g, DR_CALL_RECV, DR_GROUP_PIPE, boundary, whole_bytes));
-    uint64_t sent = group->sent_bytes;
-    return leave(g, group, boundary, sent, group->ops->recv(group, from, x, bytes, g->stream));
+    struct count before = counted(group);
+    return leave(g, group, boundary, before, group->ops->recv(group, from, x, bytes, g->stream));
 }
 
 uint64_t dr_ledger_wait_ns(const struct dr_ledger *g) {

@@ -19,8 +19,10 @@ struct dr_ledger {
     struct dr_stream *stream; /* borrowed */
     int32_t rank;
     uint64_t step;
-    uint64_t bytes[DR_BYTES_KIND_COUNT]; /* sent by this rank since begin */
-    atomic_int op;                       /* calls entered since begin; read by the beat thread */
+    uint64_t bytes[DR_BYTES_KIND_COUNT];        /* sent by this rank since begin */
+    uint64_t wait_kind_ns[DR_BYTES_KIND_COUNT]; /* waited by this rank since begin; copying and adding is not
+                                                   waiting */
+    atomic_int op;                              /* calls entered since begin; read by the beat thread */
 };
 
 /* Names a call: why it is made. */

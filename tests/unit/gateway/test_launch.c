@@ -47,7 +47,8 @@ static bool has(const struct dr_words *w, const char *word) {
 
 static const char head[] =
     "mpirun --mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
-    "--mca btl_vader_backing_directory /r --mca orte_tmpdir_base /r --mca mpi_yield_when_idle 1 "
+    "--mca btl_vader_backing_directory /r --mca osc_sm_backing_directory /r --mca orte_tmpdir_base /r "
+    "--mca mpi_yield_when_idle 1 "
     "--oversubscribe "
     "--bind-to none ";
 
