@@ -1,18 +1,30 @@
-/* test_group.c - the in-process group with 1 to 8 members.
+/* test_group.c - the forms of the group that need no MPI, with 1 to 8 members.
  * In:   threads as members.      Out: CUnit results.
  * Owns: nothing.
- * Why:  every layout test of one process adds and moves through here; bits must be those of adding in member
- * order. */
+ * Why:  every layout test of one process adds and moves through the loop; ranks of one host through shared
+ * memory; bits must be those of adding in member order in all of them. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/clock.h"
+#include "model/workspace.h"
 #include "tests/support/runner.h"
-#include "worker/collective/group.h"
+#include "worker/collective/hier.h"
+#include "worker/collective/shm.h"
 
 enum { MEMBERS = 8, BUFFER = 1 << 20 };
+
+/* LOOP, SHM: as the names say. HOSTS: members 0 and 1, 2, and the others share hosts; shared memory within
+ * them, loop groups across. PAIRS: two members a host, so that two talk across. */
+enum form { LOOP, SHM, HOSTS, PAIRS, FORMS };
+
+static const char *const form_names[FORMS] = {"loop", "shm", "hier", "hier"};
 
 /* What a member's thread does; returns the number of wrong values. CUnit's counters are not for threads. */
 typedef size_t member_fn(struct dr_group *g, const void *arg);
@@ -31,15 +43,91 @@ static void *run_member(void *arg) {
     return NULL;
 }
 
+static int32_t host_of(enum form form, int32_t m) {
+    return form == PAIRS ? m / 2 : m < 2 ? 0 : m < 3 ? 1 : 2;
+}
+
+/* Members first .. first + n - 1 over memory that the caller gives back; groups of one are NULL. */
+static void *make_shm(int32_t n, size_t calls, size_t messages, struct dr_group **out) {
+    void *segment[MEMBERS];
+    const int32_t nobody[MEMBERS] = {0};
+    size_t each = (dr_shm_bytes(calls, messages) + DR_SHM_LINE - 1) / DR_SHM_LINE * DR_SHM_LINE;
+    char *block = aligned_alloc(DR_SHM_LINE, each * (size_t)n);
+    CU_ASSERT_FATAL(block != NULL);
+    memset(block, 0, each * (size_t)n);
+    for (int32_t m = 0; m < n; m++) segment[m] = block + (size_t)m * each;
+    for (int32_t m = 0; m < n; m++) {
+        struct dr_shm_spec spec = {.n = n,
+                                   .me = m,
+                                   .segment = segment,
+                                   .pid = nobody,
+                                   .call_bytes = calls,
+                                   .message_bytes = messages};
+        CU_ASSERT_EQUAL_FATAL(dr_group_shm_create(&spec, &out[m]).code, DR_OK);
+    }
+    return block;
+}
+
+/* The groups across hosts: of the members that are number k in theirs, where every host has one. */
+static void make_across(enum form form, int32_t n, struct dr_group **across) {
+    int32_t n_host = host_of(form, n - 1) + 1, ways = n;
+    for (int32_t h = 0; h < n_host; h++) {
+        int32_t count = 0;
+        for (int32_t m = 0; m < n; m++) count += host_of(form, m) == h;
+        ways = count < ways ? count : ways;
+    }
+    for (int32_t k = 0; k < ways && n_host > 1; k++) {
+        struct dr_group *g[MEMBERS];
+        CU_ASSERT_EQUAL_FATAL(dr_group_loop_create(n_host, BUFFER, g).code, DR_OK);
+        for (int32_t m = 0, number = 0; m < n; m++) {
+            number = m > 0 && host_of(form, m) == host_of(form, m - 1) ? number + 1 : 0;
+            if (number == k) across[m] = g[host_of(form, m)];
+        }
+    }
+}
+
+static void make_hosts(enum form form, int32_t n, size_t stage, void **block, struct dr_group **out) {
+    struct dr_group *all[MEMBERS], *local[MEMBERS] = {NULL}, *across[MEMBERS] = {NULL};
+    int32_t host[MEMBERS];
+    CU_ASSERT_EQUAL_FATAL(dr_group_loop_create(n, BUFFER, all).code, DR_OK);
+    for (int32_t m = 0, end; m < n; m = end) {
+        for (end = m; end < n && host_of(form, end) == host_of(form, m); end++) host[end] = host_of(form, m);
+        if (end - m > 1) block[host_of(form, m)] = make_shm(end - m, BUFFER, 0, local + m);
+    }
+    make_across(form, n, across);
+    for (int32_t m = 0; m < n; m++) {
+        struct dr_hier_spec spec = {.n = n,
+                                    .me = m,
+                                    .host = host,
+                                    .stage_bytes = stage,
+                                    .local = local[m],
+                                    .across = across[m],
+                                    .all = all[m]};
+        CU_ASSERT_EQUAL_FATAL(dr_group_hier_create(&spec, &out[m]).code, DR_OK);
+    }
+}
+
+static void make(enum form form, int32_t n, size_t buffer, void **block, struct dr_group **out) {
+    size_t least = DR_GROUP_CALL_LEAST;
+    if (form == LOOP) {
+        CU_ASSERT_EQUAL_FATAL(dr_group_loop_create(n, buffer, out).code, DR_OK);
+    } else if (form == SHM) {
+        block[0] = make_shm(n, buffer > least ? buffer : least, BUFFER, out);
+    } else {
+        make_hosts(form, n, buffer > least ? buffer : least, block, out);
+    }
+}
+
 /* Runs fn on n members; the sum of what they return. */
-static size_t run(int32_t n, size_t buffer, member_fn *fn, const void *arg) {
+static size_t run(enum form form, int32_t n, size_t buffer, member_fn *fn, const void *arg) {
     struct dr_group *g[MEMBERS] = {NULL};
     struct member m[MEMBERS];
     pthread_t thread[MEMBERS];
+    void *block[MEMBERS] = {NULL};
     size_t bad = 0;
-    CU_ASSERT_EQUAL_FATAL(dr_group_loop_create(n, buffer, g).code, DR_OK);
+    make(form, n, buffer, block, g);
     for (int32_t i = 0; i < n; i++) {
-        CU_ASSERT(g[i]->n == n && g[i]->me == i && strcmp(g[i]->ops->name, "loop") == 0);
+        CU_ASSERT(g[i]->n == n && g[i]->me == i && strcmp(g[i]->ops->name, form_names[form]) == 0);
         g[i]->deadline_ns = dr_clock_ns() + 60000000000u;
         m[i] = (struct member){.g = g[i], .fn = fn, .arg = arg};
         CU_ASSERT_EQUAL_FATAL(pthread_create(&thread[i], NULL, run_member, &m[i]), 0);
@@ -48,7 +136,13 @@ static size_t run(int32_t n, size_t buffer, member_fn *fn, const void *arg) {
         pthread_join(thread[i], NULL);
         bad += m[i].bad;
     }
+    for (int32_t i = 0; i < MEMBERS; i++) free(block[i]);
     return bad;
+}
+
+/* The product makes no shared memory for one, and nothing across one host. */
+static bool possible(enum form form, int32_t n) {
+    return form == LOOP || (form == SHM ? n > 1 : host_of(form, n - 1) > 0);
 }
 
 static void *memory(size_t bytes) {
@@ -94,18 +188,23 @@ static size_t sums(struct dr_group *g, const void *arg) {
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
         bad += sum_one(g, sizes[k], *(const bool *)arg);
     g->ops->poll(g);
-    if (g->n > 1) bad += g->sent_bytes == 0 || g->wait_ns == 0;
+    if (g->n > 1) bad += g->sent_bytes == 0;
     if (g->n == 1) bad += g->sent_bytes != 0;
     return bad;
 }
 
 static void whole_sums(void) {
-    for (int32_t n = 1; n <= MEMBERS; n++) CU_ASSERT_EQUAL(run(n, BUFFER, sums, &(bool){true}), 0);
+    for (enum form f = LOOP; f < FORMS; f++)
+        for (int32_t n = 1; n <= MEMBERS; n++)
+            if (possible(f, n)) CU_ASSERT_EQUAL(run(f, n, BUFFER, sums, &(bool){true}), 0);
 }
 
 static void ordered_sums(void) {
-    for (int32_t n = 1; n <= MEMBERS; n++) CU_ASSERT_EQUAL(run(n, BUFFER, sums, &(bool){false}), 0);
-    CU_ASSERT_EQUAL(run(3, 0, sums, &(bool){false}), 0); /* the least buffer: many pieces */
+    for (enum form f = LOOP; f < FORMS; f++)
+        for (int32_t n = 1; n <= MEMBERS; n++)
+            if (possible(f, n)) CU_ASSERT_EQUAL(run(f, n, BUFFER, sums, &(bool){false}), 0);
+    for (enum form f = LOOP; f < FORMS; f++) /* the least buffer: many pieces */
+        for (int32_t n = 3; n <= 7; n += 2) CU_ASSERT_EQUAL(run(f, n, 0, sums, &(bool){false}), 0);
 }
 
 static void sum_of_parts(void) { /* 1 + 2^24 - 2^24 shows the order; -0 stays -0 */
@@ -177,7 +276,9 @@ static size_t moves(struct dr_group *g, const void *arg) {
 }
 
 static void moved(void) {
-    for (int32_t n = 1; n <= MEMBERS; n++) CU_ASSERT_EQUAL(run(n, BUFFER, moves, NULL), 0);
+    for (enum form f = LOOP; f < FORMS; f++)
+        for (int32_t n = 1; n <= MEMBERS; n++)
+            if (possible(f, n)) CU_ASSERT_EQUAL(run(f, n, BUFFER, moves, NULL), 0);
 }
 
 static size_t ring(struct dr_group *g, const void *arg) { /* all send before they receive; two may be open */
@@ -201,7 +302,9 @@ static size_t ring(struct dr_group *g, const void *arg) { /* all send before the
 }
 
 static void rings(void) {
-    for (int32_t n = 2; n <= MEMBERS; n++) CU_ASSERT_EQUAL(run(n, BUFFER, ring, NULL), 0);
+    for (enum form f = LOOP; f < FORMS; f++)
+        for (int32_t n = 2; n <= MEMBERS; n++)
+            if (possible(f, n)) CU_ASSERT_EQUAL(run(f, n, BUFFER, ring, NULL), 0);
 }
 
 enum call { REDUCE, GATHER, SEND, RECV };
@@ -209,12 +312,12 @@ enum call { REDUCE, GATHER, SEND, RECV };
 /* The code with which a call ends that cannot be completed. */
 static enum dr_code call_code(struct dr_group *g, enum call call) {
     float x[4] = {0};
-    size_t bytes[MEMBERS] = {0}, at[MEMBERS] = {0};
+    const size_t bytes[MEMBERS] = {4, 4, 4, 4}, at[MEMBERS] = {0, 4, 8, 12};
     switch (call) {
     case REDUCE:
         return g->ops->allreduce(g, x, 4, NULL).code;
     case GATHER:
-        return g->ops->allgatherv(g, x, x, bytes, at, NULL).code;
+        return g->ops->allgatherv(g, &x[g->me], x, bytes, at, NULL).code;
     case RECV:
         return g->ops->recv(g, 0, x, 4, NULL).code;
     default:
@@ -246,12 +349,15 @@ static size_t late(struct dr_group *g, const void *arg) {
 }
 
 static void deadlines(void) {
-    for (enum call call = REDUCE; call <= RECV; call++)
+    for (int i = 0; i < (RECV + 1) * FORMS; i++)
         for (int32_t n = 2; n <= 4; n++) {
+            enum call call = (enum call)(i / FORMS);
+            enum form form = (enum form)(i % FORMS);
+            if (!possible(form, n)) continue;
             enum dr_code first[MEMBERS] = {DR_OK};
             int timed = 0, other = 0;
             struct verdict v = {.call = call, .first = first};
-            CU_ASSERT_EQUAL(run(n, BUFFER, late, &v), 0);
+            CU_ASSERT_EQUAL(run(form, n, BUFFER, late, &v), 0);
             for (int32_t m = 1; m < n; m++) {
                 timed += first[m] == DR_ETIME;
                 other += first[m] != DR_ETIME && first[m] != DR_EPEER;
@@ -273,7 +379,8 @@ static size_t breaks(struct dr_group *g, const void *arg) {
 }
 
 static void broken(void) {
-    for (enum call call = REDUCE; call <= RECV; call++) CU_ASSERT_EQUAL(run(4, BUFFER, breaks, &call), 0);
+    for (enum call call = REDUCE; call <= RECV; call++)
+        CU_ASSERT_EQUAL(run(LOOP, 4, BUFFER, breaks, &call), 0);
 }
 
 static size_t leaves(struct dr_group *g, const void *arg) {
@@ -286,7 +393,8 @@ static size_t leaves(struct dr_group *g, const void *arg) {
 }
 
 static void left(void) {
-    for (enum call call = REDUCE; call <= RECV; call++) CU_ASSERT_EQUAL(run(4, BUFFER, leaves, &call), 0);
+    for (enum call call = REDUCE; call <= RECV; call++)
+        CU_ASSERT_EQUAL(run(LOOP, 4, BUFFER, leaves, &call), 0);
 }
 
 static size_t last_words(struct dr_group *g, const void *arg) { /* a message outlives its sender */
@@ -300,7 +408,7 @@ static size_t last_words(struct dr_group *g, const void *arg) { /* a message out
 }
 
 static void outlives(void) {
-    CU_ASSERT_EQUAL(run(3, BUFFER, last_words, NULL), 0);
+    for (enum form f = LOOP; f < FORMS; f++) CU_ASSERT_EQUAL(run(f, 3, BUFFER, last_words, NULL), 0);
 }
 
 enum mismatch { KIND, COUNT, GATHER_BYTES, ALLTOALL_BYTES, MESSAGE_BYTES };
@@ -333,17 +441,64 @@ static size_t disagree(struct dr_group *g, const void *arg) {
 }
 
 static void disagreed(void) {
-    for (enum mismatch kind = KIND; kind <= MESSAGE_BYTES; kind++) {
-        size_t told = run(3, BUFFER, disagree, &kind);
+    for (int i = 0; i < 2 * (MESSAGE_BYTES + 1); i++) {
+        enum mismatch kind = (enum mismatch)(i / 2);
+        size_t told = run(i % 2 ? SHM : LOOP, 3, BUFFER, disagree, &kind);
         CU_ASSERT(told % 100 >= 1); /* some EPROTO */
-        CU_ASSERT(told < 10000);    /* no success, nothing else */
+        CU_ASSERT(i % 2 ||
+                  told <
+                      10000); /* no success, nothing else; through shared memory each looks at its own part */
     }
+}
+
+/* Member 1 of 2 as a process that takes part in one sum and is killed in its sleep. */
+static _Noreturn void victim(struct dr_shm_spec spec) {
+    struct dr_group *g = NULL;
+    float x[4] = {1, 2, 3, 4};
+    spec.me = 1;
+    if (dr_group_shm_create(&spec, &g).code != DR_OK) _exit(1);
+    if (g->ops->allreduce(g, x, 4, NULL).code != DR_OK || x[3] != 12) _exit(2);
+    for (;;) (void)pause();
+}
+
+static void killed(void) {
+    size_t each = (dr_shm_bytes(BUFFER, BUFFER) + DR_SHM_LINE - 1) / DR_SHM_LINE * DR_SHM_LINE;
+    char *block = mmap(NULL, 2 * each, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *segment[2] = {block, block + each};
+    int32_t pid[2] = {(int32_t)getpid(), 0};
+    float x[4] = {8, 8, 8, 8};
+    struct dr_group *g = NULL;
+    CU_ASSERT_FATAL(block != MAP_FAILED);
+    struct dr_shm_spec spec = {
+        .n = 2, .segment = segment, .pid = pid, .call_bytes = BUFFER, .message_bytes = BUFFER};
+    pid_t child = fork();
+    if (child == 0) victim(spec);
+    pid[1] = (int32_t)child;
+    CU_ASSERT_EQUAL_FATAL(dr_group_shm_create(&spec, &g).code, DR_OK);
+    g->deadline_ns = dr_clock_ns() + 60000000000u;
+    CU_ASSERT_EQUAL(g->ops->allreduce(g, x, 4, NULL).code, DR_OK);
+    CU_ASSERT_EQUAL(x[3], 12);
+    CU_ASSERT_EQUAL(kill(child, SIGKILL),
+                    0); /* a zombie until waited for: it has ended, whatever its number says */
+    CU_ASSERT_EQUAL(g->ops->allreduce(g, x, 4, NULL).code, DR_EPEER); /* not a minute later */
+    CU_ASSERT(strstr(dr_error_text(), "the process of member 1 has ended") != NULL);
+    CU_ASSERT(dr_clock_ns() < g->deadline_ns);
+    CU_ASSERT_EQUAL(g->ops->recv(g, 1, x, 4, NULL).code, DR_EPEER);
+    dr_group_destroy(g);
+    CU_ASSERT_EQUAL(waitpid(child, NULL, 0), child);
+    CU_ASSERT_EQUAL(munmap(block, 2 * each), 0);
 }
 
 static void sizes(void) {
     struct dr_group *g[1] = {NULL};
     CU_ASSERT_EQUAL(dr_group_loop_create(0, 1, g).code, DR_EINVAL);
     CU_ASSERT_EQUAL(dr_group_loop_create(DR_GROUP_MEMBERS_MAX + 1, 1, g).code, DR_EINVAL);
+    for (int32_t me = -1; me <= 2; me += 3) {
+        struct dr_shm_spec spec = {.n = 2, .me = me};
+        CU_ASSERT_EQUAL(dr_group_shm_create(&spec, g).code, DR_EINVAL);
+    }
+    struct dr_shm_spec alone = {.n = 1};
+    CU_ASSERT_EQUAL(dr_group_shm_create(&alone, g).code, DR_EINVAL);
     CU_ASSERT_PTR_NULL(g[0]);
     dr_group_destroy(NULL);
 }
@@ -359,8 +514,9 @@ static CU_TestInfo cases[] = {
     {"a member that left is EPEER for all who wait", left},
     {"a message outlives its sender", outlives},
     {"calls that do not agree are EPROTO", disagreed},
+    {"a member whose process is killed is EPEER at once", killed},
     {"member counts out of bounds are refused", sizes},
     CU_TEST_INFO_NULL,
 };
 
-CU_SuiteInfo suite_group = {.pName = "collective/group_loop", .pTests = cases};
+CU_SuiteInfo suite_group = {.pName = "collective/group", .pTests = cases};

@@ -67,9 +67,14 @@ static void right(void) {
         CU_ASSERT(c[i].st.code == DR_OK && c[i].x[7] == 21);
         CU_ASSERT(p.ledger[i].bytes[DR_BYTES_ALLREDUCE] > 0 && p.ledger[i].bytes[DR_BYTES_SAMPLER] == 0);
         CU_ASSERT(atomic_load(&p.ledger[i].op) == 1);
+        CU_ASSERT(p.ledger[i].wait_kind_ns[DR_BYTES_ALLREDUCE] == dr_ledger_wait_ns(&p.ledger[i]));
+        CU_ASSERT(p.ledger[i].wait_kind_ns[DR_BYTES_SAMPLER] == 0);
         CU_ASSERT(dr_ledger_end(&p.ledger[i]).code == DR_EPEER); /* layers and sampler are missing */
         CU_ASSERT(strstr(dr_error_text(), "attn_out") != NULL && strstr(dr_error_text(), "step 3") != NULL);
     }
+    CU_ASSERT(p.ledger[0].wait_kind_ns[DR_BYTES_ALLREDUCE] > 0); /* the loop group counts every barrier */
+    dr_ledger_begin(&p.ledger[0], &p.config, &p.layout, &shape, 4, 0);
+    CU_ASSERT(p.ledger[0].wait_kind_ns[DR_BYTES_ALLREDUCE] == 0 && dr_ledger_wait_ns(&p.ledger[0]) == 0);
     fini(&p);
 }
 
