@@ -50,7 +50,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(THREADS, "threads", INT, 0, 1024, "0", DR_CMD_CLUSTER, "N", "threads a worker (0: the host's cores shared among its workers)")     \
     X(HOSTS, "hosts", STRING, 0, 0, "", DR_CMD_RUNS, "A,B,...", "hosts of the workers, through mpirun (default: this machine)")      \
     X(HOSTFILE, "hostfile", STRING, 0, 0, "", DR_CMD_RUNS, "FILE", "the same as an Open MPI hostfile")                  \
-    X(PRECISION, "precision", ENUM, 0, 0, "f32", DR_CMD_CLUSTER, "f32|fast", "f32: exact weights, f32 activations")      \
+    X(PRECISION, "precision", ENUM, 0, 0, "fast", DR_CMD_CLUSTER, "f32|fast", "fast: inputs of products may be rounded")  \
     X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_CLUSTER, "native|int8", "native keeps the checkpoint's values exactly")           \
     X(ISA, "isa", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|avx2|avx512|vnni|bf16", "instruction set of the kernels")   \
     X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER, "off|auto", "draft tokens with the model's MTP layer")       \

@@ -112,6 +112,7 @@ static struct dr_rank_state state_of(const struct dr_roster_rank *k) {
         .workspace_bytes = k->ready.workspace_bytes,
         .resident_bytes = k->ready.resident_bytes,
         .load_ns = k->ready.load_ns,
+        .arithmetic = k->hello.arithmetic,
     };
     memcpy(s.host, k->hello.host, sizeof s.host);
     return s;

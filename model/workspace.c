@@ -15,11 +15,15 @@
  * row. */
 enum { ABSORBED_PARTS = 33 };
 
+/* kernels/experts.h: pairs of a batch of experts, at least; kernels/x86/matrix.h: rows of a pass over
+ * weights. */
+enum { MOE_PAIRS_LEAST = 64, INPUT_ROWS = 256 };
+
 struct counts {
     size_t rows, slots, slot_pages, bias, top, result_bytes;
     size_t dim, q_lora, lat, rope, nope, v, qk, row, row_bytes, heads, group_heads;
     size_t c, cut, tp, absorbed, scratch_parts, keys, boundary;
-    size_t mlp, experts, active, moe_scratch;
+    size_t experts, active, moe_scratch, input;
     size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1, else 0 */
 };
 
@@ -29,14 +33,49 @@ static bool has_layer(const struct dr_config *c, const struct dr_shard *s, bool 
     return s->mtp && dr_config_is_moe(c, c->n_layer) == moe;
 }
 
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* One row of n inputs as a product's kernel wants it: at most 4 bytes an input, padding, and 8 bytes a block.
+ */
+static size_t prepared(size_t n) {
+    return dr_size_align((n + 8) * 4 + (n / 128 + 2) * 8, 64);
+}
+
+/* Scratch of the experts' op: prepared rows; hidden rows of a batch of experts, plain and prepared; token and
+ * weight of each pair; two lists of experts; alignment. */
+static size_t expert_scratch(size_t rows, size_t dim, size_t width, size_t active, size_t experts) {
+    size_t pairs = rows * (smaller(active, experts) + 1);
+    size_t hidden = smaller(pairs, larger(2 * rows, MOE_PAIRS_LEAST));
+    return dr_size_align(rows * prepared(dim) + hidden * (width * 4 + prepared(width)) + pairs * 8 +
+                             (2 * experts + 3) * 4 + 320,
+                         64);
+}
+
 size_t dr_workspace_moe_scratch(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
     struct dr_shard s = dr_layout_shard(c, l, rank);
-    if (!has_layer(c, &s, true)) return 0;
-    size_t rows = (size_t)l->step_tokens;
+    size_t rows = (size_t)l->step_tokens, dim = (size_t)c->dim, bytes = 0;
     size_t width = (size_t)dr_max_i32(dr_range_len(s.expert_cols), dr_range_len(s.shared_cols));
-    size_t pairs = rows * ((size_t)c->n_active + 1), experts = (size_t)dr_range_len(s.experts) + 2;
-    /* hidden rows of a batch of experts; token and weight of each pair; two lists of experts; alignment */
-    return dr_size_align(rows * 2 * width * 4 + pairs * 8 + experts * 8 + 512, 64);
+    if (has_layer(c, &s, true))
+        bytes = expert_scratch(rows, dim, width, (size_t)c->n_active, (size_t)dr_range_len(s.experts));
+    if (has_layer(c, &s, false)) /* a dense block is one shared expert */
+        bytes = larger(bytes, expert_scratch(rows, dim, (size_t)dr_range_len(s.mlp_cols), 0, 0));
+    return bytes;
+}
+
+/* Prepared inputs of one product: of as many rows as share a pass over the weights, or one row of all heads.
+ */
+static size_t input_bytes(const struct dr_config *c, const struct dr_layout *l, const struct dr_shard *s) {
+    size_t heads = (size_t)dr_range_len(s->heads), lat = (size_t)c->kv_lora, dim = (size_t)c->dim;
+    size_t widest =
+        larger(larger(s->mtp ? 2 * dim : dim, (size_t)c->q_lora), larger(heads * (size_t)c->v_dim, lat));
+    size_t rows = smaller((size_t)l->step_tokens, INPUT_ROWS);
+    return larger(rows * prepared(widest), heads * prepared(larger(lat, (size_t)c->nope_dim)));
 }
 
 static size_t boundary_floats(const struct dr_config *c, const struct dr_layout *l) {
@@ -47,7 +86,7 @@ static size_t boundary_floats(const struct dr_config *c, const struct dr_layout 
 
 static struct counts count(const struct dr_config *c, const struct dr_layout *l, int32_t rank) {
     struct dr_shard s = dr_layout_shard(c, l, rank);
-    bool dense = has_layer(c, &s, false), moe = has_layer(c, &s, true);
+    bool moe = has_layer(c, &s, true);
     int32_t out = dr_min_i32(l->step_tokens, DR_OUT_BATCH);
     return (struct counts){
         .rows = (size_t)l->step_tokens,
@@ -74,10 +113,10 @@ static struct counts count(const struct dr_config *c, const struct dr_layout *l,
         .scratch_parts = ABSORBED_PARTS,
         .keys = (size_t)DR_PIECE_PAGES * (size_t)l->page_tokens,
         .boundary = boundary_floats(c, l),
-        .mlp = dense ? (size_t)dr_range_len(s.mlp_cols) : 0,
         .experts = moe ? (size_t)c->n_expert : 0,
         .active = moe ? (size_t)c->n_active : 0,
         .moe_scratch = dr_workspace_moe_scratch(c, l, rank),
+        .input = input_bytes(c, l, &s),
         .last = s.last,
         .out = (size_t)out,
         .vocab = (size_t)dr_range_len(s.vocab),
@@ -121,14 +160,6 @@ size_t dr_workspace_bytes(const struct dr_config *c, const struct dr_layout *l, 
     struct dr_work_map map;
     dr_workspace_map(c, l, rank, &map);
     return map.bytes;
-}
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
 }
 
 /* A sum through shared memory is staged twice, and its slices once more; exchanges have half of a slot. */

@@ -45,6 +45,7 @@ enum dr_work_phase {
     X(NORMED, STEP, n->rows * n->dim, 4)                                                                     \
     X(PARTIAL, STEP, n->rows * n->dim, 4)                                                                    \
     X(BOUNDARY, STEP, n->boundary, 4)                                                                        \
+    X(INPUT, STEP, n->input, 1)                                                                              \
     /* attention */                                                                                          \
     X(CQ, ATTN, n->rows * n->q_lora, 4)                                                                      \
     X(Q, ATTN, n->rows * n->heads * n->qk, 4)                                                                \
@@ -63,8 +64,6 @@ enum dr_work_phase {
     X(V, EXPANDED, n->keys * n->heads * n->v, 4)                                                             \
     X(LSE, EXPANDED, n->rows * n->heads, 4)                                                                  \
     /* feed-forward */                                                                                       \
-    X(GATE, FFN, n->rows * n->mlp, 4)                                                                        \
-    X(UP, FFN, n->rows * n->mlp, 4)                                                                          \
     X(ROUTER, FFN, n->rows * n->experts, 4)                                                                  \
     X(EXPERT, FFN, n->rows * n->active, 4)                                                                   \
     X(EXPERT_WEIGHT, FFN, n->rows * n->active, 4)                                                            \

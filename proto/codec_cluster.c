@@ -14,6 +14,8 @@ static const struct dr_wire_rule hello_at[] = {
     [6] = DR_RULE_ANY,
     [7] = DR_RULE_ANY,
     [8] = DR_RULE_ANY,
+    [9] = {.most = DR_ISA_TEXT},
+    [10] = {.most = DR_INPUTS_TEXT},
 };
 static const struct dr_wire_rules hello_rules = DR_WIRE_RULES(hello_at);
 
@@ -30,6 +32,8 @@ dr_status dr_encode_hello(const struct dr_hello *in, uint64_t epoch, struct dr_a
     m.tensors_hash = in->tensors_hash;
     m.layout_hash = in->layout_hash;
     m.memory_bytes = in->memory_bytes;
+    m.isa = (char *)in->arithmetic.isa;
+    m.inputs = (char *)in->arithmetic.inputs;
     return dr_wire_pack(DR_MSG_HELLO, epoch, &m.base, &hello_rules, out, room, bytes);
 }
 
@@ -47,6 +51,8 @@ dr_status dr_decode_hello(const uint8_t *body, size_t bytes, struct dr_arena *ar
     };
     dr_wire_text(out->build, sizeof out->build, m->build);
     dr_wire_text(out->host, sizeof out->host, m->host);
+    dr_wire_text(out->arithmetic.isa, sizeof out->arithmetic.isa, m->isa);
+    dr_wire_text(out->arithmetic.inputs, sizeof out->arithmetic.inputs, m->inputs);
     return dr_ok();
 }
 

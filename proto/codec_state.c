@@ -34,8 +34,11 @@ static const struct dr_wire_rule layout_at[] = {
 static const struct dr_wire_rules layout_rules = DR_WIRE_RULES(layout_at);
 
 static const struct dr_wire_rule rank_at[] = {
-    [1] = DR_RULE_RANK, [2] = DR_RULE_COUNT, [3] = {.most = DR_HOST_MAX}, [4] = DR_RULE_ANY,
-    [5] = DR_RULE_ANY,  [6] = DR_RULE_ANY,   [7] = DR_RULE_ANY,           [8] = DR_RULE_ANY,
+    [1] = DR_RULE_RANK,          [2] = DR_RULE_COUNT,
+    [3] = {.most = DR_HOST_MAX}, [4] = DR_RULE_ANY,
+    [5] = DR_RULE_ANY,           [6] = DR_RULE_ANY,
+    [7] = DR_RULE_ANY,           [8] = DR_RULE_ANY,
+    [9] = {.most = DR_ISA_TEXT}, [10] = {.most = DR_INPUTS_TEXT},
 };
 static const struct dr_wire_rules rank_rules = DR_WIRE_RULES(rank_at);
 
@@ -115,6 +118,8 @@ static dr_status cluster_pack(const struct dr_cluster_ready *in, uint64_t epoch,
         to->workspace_bytes = from->workspace_bytes;
         to->resident_bytes = from->resident_bytes;
         to->load_ns = from->load_ns;
+        to->isa = (char *)from->arithmetic.isa;
+        to->inputs = (char *)from->arithmetic.inputs;
     }
     DR_TRY(dr_wire_check(&m.base, &cluster_rules));
     DR_TRY(cluster_sums(&m));
@@ -173,6 +178,8 @@ dr_status dr_decode_cluster_ready(const uint8_t *body, size_t bytes, struct dr_a
             .load_ns = from->load_ns,
         };
         dr_wire_text(to->host, sizeof to->host, from->host);
+        dr_wire_text(to->arithmetic.isa, sizeof to->arithmetic.isa, from->isa);
+        dr_wire_text(to->arithmetic.inputs, sizeof to->arithmetic.inputs, from->inputs);
     }
     *out = (struct dr_cluster_ready){
         .layout = layout_get(m->layout),

@@ -23,5 +23,7 @@ enum {
     DR_WAITING_MAX = 256, /* queued requests */
     DR_TEXT_MAX = 1023,   /* texts in messages */
     DR_HOST_MAX = 63,
+    DR_ISA_TEXT = 15,
+    DR_INPUTS_TEXT = 15,
     DR_SALT_MAX = 128,
 };

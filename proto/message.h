@@ -30,6 +30,12 @@ enum dr_msg { DR_MESSAGES(DR_X_) DR_MSG_NONE = 0 };
 
 /* ---- cluster: coordinator <-> workers ---- */
 
+/* How a rank computes. Ranks must round alike, else replicated results (the experts of a token) differ. */
+struct dr_arithmetic {
+    char isa[DR_ISA_TEXT + 1];       /* instruction set of the kernels: "avx2" ... */
+    char inputs[DR_INPUTS_TEXT + 1]; /* what inputs of products are rounded to: "f32", "bf16", "int8" */
+};
+
 /* worker -> coordinator, once, before loading; also the identity check: any difference stops the start with
  * both values printed */
 struct dr_hello {
@@ -41,6 +47,7 @@ struct dr_hello {
     uint64_t tensors_hash; /* dr_tensors_hash */
     uint64_t layout_hash;  /* dr_layout_hash of the layout it computed from its own options */
     uint64_t memory_bytes; /* free memory of its host */
+    struct dr_arithmetic arithmetic;
 };
 
 /* coordinator -> worker: all hellos agree, load now */
@@ -250,6 +257,7 @@ struct dr_rank_state {
     int32_t rank, pid;
     char host[DR_HOST_MAX + 1];
     uint64_t weights_bytes, cache_bytes, workspace_bytes, resident_bytes, load_ns;
+    struct dr_arithmetic arithmetic;
 };
 
 struct dr_cluster_ready {

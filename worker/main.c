@@ -35,19 +35,16 @@ struct program {
     uint64_t epoch;
 };
 
-/* What this version cannot do is refused, not ignored. */
-static dr_status check_options(const struct dr_options *o) {
-    if (strcmp(dr_option_text(o, DR_OPTION_WEIGHTS), "int8") == 0)
-        return dr_fail(DR_EUSAGE, "--weights=int8 is not in this version; use --weights=native");
-    if (strcmp(dr_option_text(o, DR_OPTION_PRECISION), "fast") == 0)
-        return dr_fail(DR_EUSAGE, "--precision=fast is not in this version; use --precision=f32");
-    return dr_ok();
+/* The kernels; --precision and --isa stand in the order of their enums, --isa with "auto" first. */
+static dr_status choose_ops(struct program *p) {
+    int32_t isa = (int32_t)dr_option_int(&p->options, DR_OPTION_ISA);
+    enum dr_precision precision = (enum dr_precision)dr_option_int(&p->options, DR_OPTION_PRECISION);
+    return dr_ops_x86(isa == 0 ? DR_ISA_COUNT : (enum dr_isa)(isa - 1), precision, &p->ops);
 }
 
 static dr_status read_model(struct program *p) {
     const char *dir = dr_option_text(&p->options, DR_OPTION_MODEL);
-    DR_TRY(check_options(&p->options));
-    DR_TRY(dr_ops_cpu(&p->ops));
+    DR_TRY(choose_ops(p));
     DR_TRY(dr_config_load(dir, &p->config));
     struct dr_layout_wish wish = dr_wish_of(&p->options, &p->config);
     DR_TRY(dr_layout_make(&p->config, &wish, &p->layout));

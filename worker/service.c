@@ -102,6 +102,11 @@ static dr_status say_hello(struct dr_service *s) {
     };
     size_t bytes = 0;
     dr_host_name(hello.host, sizeof hello.host);
+    const struct dr_ops *ops = s->setup.ops;
+    bool int8 = s->setup.layout->weights == DR_WEIGHTS_INT8;
+    (void)snprintf(hello.arithmetic.isa, sizeof hello.arithmetic.isa, "%s", ops->name);
+    (void)snprintf(hello.arithmetic.inputs, sizeof hello.arithmetic.inputs, "%s",
+                   int8 ? ops->int8_inputs : ops->native_inputs);
     DR_TRY(dr_encode_hello(&hello, s->setup.epoch, &s->arena, s->out, ROOM, &bytes));
     return send_frame(s, bytes);
 }

@@ -51,6 +51,12 @@ static dr_status compare(const struct dr_roster *r, const struct dr_hello *h) {
                        "rank %d on %s has checkpoint %016" PRIx64 ", rank %d on %s has %016" PRIx64
                        ": their model folders differ",
                        h->rank, h->host, h->tensors_hash, o->rank, o->host, o->tensors_hash);
+    if (strcmp(h->arithmetic.inputs, o->arithmetic.inputs) != 0)
+        return dr_fail(DR_EMODEL,
+                       "rank %d on %s (%s) rounds inputs to %s, rank %d on %s (%s) to %s: their processors "
+                       "differ; use --precision f32, or --isa with a set that all have",
+                       h->rank, h->host, h->arithmetic.isa, h->arithmetic.inputs, o->rank, o->host,
+                       o->arithmetic.isa, o->arithmetic.inputs);
     return dr_ok();
 }
 

@@ -110,6 +110,18 @@ static json_t *layout_json(struct dr_session *s) {
     return out;
 }
 
+/* How the ranks computed: kernels, what inputs of products were rounded to, what became of the weights. */
+static json_t *arithmetic_json(struct dr_session *s) {
+    struct dr_engine_facts *facts = malloc(sizeof *facts);
+    if (!facts) return json_null();
+    dr_engine_facts(s->engine, facts);
+    const struct dr_arithmetic *a = &facts->rank[0].arithmetic;
+    json_t *out = json_pack("{s:s,s:s,s:s}", "isa", a->isa, "inputs", a->inputs, "weights",
+                            dr_weights_name(facts->layout.weights));
+    free(facts);
+    return out;
+}
+
 static dr_status print_json(struct dr_session *s, struct answer *a, const struct dr_piece *last,
                             const struct dr_answer_facts *f) {
     const struct dr_done *d = &last->done;
@@ -130,7 +142,8 @@ static dr_status print_json(struct dr_session *s, struct answer *a, const struct
            json_object_set_new(out, "logprobs", a->logprobs ? json_incref(a->logprobs) : json_null()) == 0;
     good = good && json_object_set_new(out, "usage", usage) == 0 &&
            json_object_set_new(out, "timings", timings) == 0;
-    good = good && json_object_set_new(out, "layout", layout_json(s)) == 0;
+    good = good && json_object_set_new(out, "layout", layout_json(s)) == 0 &&
+           json_object_set_new(out, "arithmetic", arithmetic_json(s)) == 0;
     if (!good) {
         json_decref(out);
         out = NULL;

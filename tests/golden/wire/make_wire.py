@@ -73,8 +73,8 @@ FULL_SAMPLING = sampling(0.75, 0.9375, 0.0625, 40, 1.125, -0.5, 0.25, 0xFEDCBA98
 LEAST_SAMPLING = sampling(0, 1, 0, 0, 1, 0, 0, 0, -1)
 
 put("hello-full", 1, num(1, 1) + text(2, "0.1.0") + num(3, 7) + num(4, 4242) + text(5, "node-7.example") + fix64(6, 0xA1A2A3A4A5A6A7A8) +
-    fix64(7, 0xB1B2B3B4B5B6B7B8) + num(8, 68719476736))
-put("hello-least", 1, num(1, 0) + text(2, "") + num(3, 0) + num(4, 0) + text(5, "") + fix64(6, 0) + fix64(7, 0) + num(8, 0))
+    fix64(7, 0xB1B2B3B4B5B6B7B8) + num(8, 68719476736) + text(9, "avx512") + text(10, "int8"))
+put("hello-least", 1, num(1, 0) + text(2, "") + num(3, 0) + num(4, 0) + text(5, "") + fix64(6, 0) + fix64(7, 0) + num(8, 0) + text(9, "") + text(10, ""))
 put("start-full", 2, num(1, 1024))
 put("start-least", 2, num(1, 1))
 put("ready-full", 3, num(1, 1023) + num(2, 1 << 40) + num(3, 2 << 30) + num(4, 3 << 20) + num(5, U64 - 1) + num(6, 123456789012))
@@ -127,12 +127,12 @@ LAYOUT_LEAST = (num(1, 1) + num(2, 1) + num(3, 1) + num(4, 1) + num(5, 0) + num(
 
 def rank_state(i):
     return (num(1, i) + num(2, 100 + i) + text(3, "node-%d" % i) + num(4, 1000 * i) + num(5, 2000 * i) + num(6, 3000 * i) +
-            num(7, 4000 * i) + num(8, 5000 * i))
+            num(7, 4000 * i) + num(8, 5000 * i) + text(9, "avx2" if i else "") + text(10, "f32" if i else ""))
 
 
 put("cluster_ready-full", 48, raw(1, LAYOUT_FULL) + fix64(2, 0xE1E2E3E4E5E6E7E8) + b"".join(raw(3, rank_state(i)) for i in range(6)))
 put("cluster_ready-least", 48, raw(1, LAYOUT_LEAST) + fix64(2, 0) +
-    raw(3, num(1, 0) + num(2, 0) + text(3, "") + b"".join(num(t, 0) for t in range(4, 9))))
+    raw(3, num(1, 0) + num(2, 0) + text(3, "") + b"".join(num(t, 0) for t in range(4, 9)) + text(9, "") + text(10, "")))
 put("accepted", 49, num(1, 0xD1D2D3D4D5D6D7D8))
 put("refused-full", 50, fix64(1, 0xD1D2D3D4D5D6D7D8) + num(2, 3) + num(3, 2500) + text(4, "the cluster is draining"))
 put("refused-least", 50, fix64(1, 0) + num(2, 0) + num(3, 0) + text(4, ""))

@@ -12,6 +12,7 @@ static struct dr_hello hello_of(int32_t rank) {
     struct dr_hello h = {
         .protocol = DR_PROTOCOL, .build = DR_VERSION, .rank = rank, .pid = 100 + rank, .host = "node7"};
     h.tensors_hash = 0xAB;
+    h.arithmetic = (struct dr_arithmetic){.isa = "avx2", .inputs = "f32"};
     h.layout_hash = 0xCD;
     return h;
 }
@@ -70,6 +71,11 @@ static void differences_are_refused_with_both_values(void) {
     expect_refused(&h, DR_EMODEL,
                    "rank 1 on node7 has checkpoint 0000000000000002, rank 0 on node7 has 00000000000000ab: "
                    "their model folders differ");
+    h = hello_of(1);
+    h.arithmetic = (struct dr_arithmetic){.isa = "bf16", .inputs = "bf16"};
+    expect_refused(&h, DR_EMODEL,
+                   "rank 1 on node7 (bf16) rounds inputs to bf16, rank 0 on node7 (avx2) to f32: their "
+                   "processors differ; use --precision f32, or --isa with a set that all have");
     h = hello_of(0);
     expect_refused(&h, DR_EPROTO, "a hello from rank 1 says it is of rank 0");
 }

@@ -90,8 +90,6 @@ static const struct {
     {{"--context=9999999"}, 4096, "layout: context: the model was made for at most "},
     {{"--exchange=value"}, 4096, "--exchange value: not available in this version; use latent"},
     {{"--drafts=auto"}, 4096, "--drafts auto: not available in this version; use off"},
-    {{"--weights=int8"}, 4096, "--weights int8: not available in this version; use native"},
-    {{"--precision=fast"}, 4096, "--precision fast: not available in this version; use f32"},
     {{"--reuse=any"}, 4096, "--reuse any: not available in this version; use off"},
 };
 

@@ -26,6 +26,7 @@ static const struct dr_hello hello_full = {
     .tensors_hash = 0xA1A2A3A4A5A6A7A8u,
     .layout_hash = 0xB1B2B3B4B5B6B7B8u,
     .memory_bytes = 68719476736u,
+    .arithmetic = {.isa = "avx512", .inputs = "int8"},
 };
 static const struct dr_hello hello_least = {0};
 static const struct dr_start start_full = {.n_rank = 1024}, start_least = {.n_rank = 1};
@@ -179,9 +180,12 @@ static const struct dr_submit submit_full = {
 static const struct dr_submit submit_least = {
     .n_ids = 1, .ids = submit_one, .sampling = LEAST_SAMPLING, .prompt_top = -1};
 static const struct dr_rank_state rank_states[] = {
-    {.rank = 0, .pid = 100, .host = "node-0"},           {1, 101, "node-1", 1000, 2000, 3000, 4000, 5000},
-    {2, 102, "node-2", 2000, 4000, 6000, 8000, 10000},   {3, 103, "node-3", 3000, 6000, 9000, 12000, 15000},
-    {4, 104, "node-4", 4000, 8000, 12000, 16000, 20000}, {5, 105, "node-5", 5000, 10000, 15000, 20000, 25000},
+    {.rank = 0, .pid = 100, .host = "node-0"},
+    {1, 101, "node-1", 1000, 2000, 3000, 4000, 5000, {"avx2", "f32"}},
+    {2, 102, "node-2", 2000, 4000, 6000, 8000, 10000, {"avx2", "f32"}},
+    {3, 103, "node-3", 3000, 6000, 9000, 12000, 15000, {"avx2", "f32"}},
+    {4, 104, "node-4", 4000, 8000, 12000, 16000, 20000, {"avx2", "f32"}},
+    {5, 105, "node-5", 5000, 10000, 15000, 20000, 25000, {"avx2", "f32"}},
 };
 static const struct dr_cluster_ready cluster_ready_full = {
     .layout =

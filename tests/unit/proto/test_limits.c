@@ -31,6 +31,8 @@ static const struct row rows[] = {
     {"hello", 0, 3, NUMBER, NEG(-1), 0, "Hello.rank"},
     {"hello", 0, 4, NUMBER, NEG(-1), 0, "Hello.pid"},
     {"hello", 0, 5, TEXT, DR_HOST_MAX + 1, 0, "Hello.host"},
+    {"hello", 0, 9, TEXT, DR_ISA_TEXT + 1, 0, "Hello.isa"},
+    {"hello", 0, 10, TEXT, DR_INPUTS_TEXT + 1, 0, "Hello.inputs"},
     {"start", 0, 1, NUMBER, 0, 0, "Start.n_rank"},
     {"start", 0, 1, NUMBER, DR_RANKS_MAX + 1, 0, "Start.n_rank"},
     {"ready", 0, 1, NUMBER, DR_RANKS_MAX, 0, "Ready.rank"},
@@ -170,6 +172,8 @@ static const struct row rows[] = {
     {"cluster_ready", 3, 1, NUMBER, DR_RANKS_MAX, 0, "RankState.rank"},
     {"cluster_ready", 3, 2, NUMBER, NEG(-1), 0, "RankState.pid"},
     {"cluster_ready", 3, 3, TEXT, DR_HOST_MAX + 1, 0, "RankState.host"},
+    {"cluster_ready", 3, 9, TEXT, DR_ISA_TEXT + 1, 0, "RankState.isa"},
+    {"cluster_ready", 3, 10, TEXT, DR_INPUTS_TEXT + 1, 0, "RankState.inputs"},
     {"cluster_ready", 3, 1, NUMBER, 0, 0, "ClusterReady.rank"}, /* a seventh of six */
     {"cluster_ready", 0, 3, PART, DR_RANKS_MAX, 0, "ClusterReady.rank"},
     {"progress", 0, 1, NUMBER, DR_RANKS_MAX, 0, "Progress.rank"},
@@ -227,6 +231,7 @@ static void element(struct writer *w, const char *message, uint32_t tag) {
         for (uint32_t t = 1; t <= 2; t++) writer_number(w, t, 0);
         writer_fill(w, 3, 'h', 1);
         for (uint32_t t = 4; t <= 8; t++) writer_number(w, t, 0);
+        for (uint32_t t = 9; t <= 10; t++) writer_fill(w, t, 'x', 1);
     } /* Layout, Sampling: embedded once, so that a second one is merged into the first */
 }
 
