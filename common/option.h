@@ -35,7 +35,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
  * the choices "a|b", help. BYTES take K, M, G, T (powers of 1024). */
 #define DR_OPTIONS(X)                                                                                                   \
     X(MODEL, "model", STRING, 0, 0, "", DR_CMD_LAYOUT | DR_CMD_TOKENIZE, "DIR", "folder with config.json and safetensors")           \
-    X(TP, "tp", INT, 1, 64, "1", DR_CMD_LAYOUT, "N", "ranks a stage (tensor parallelism)")                              \
+    X(TP, "tp", INT, 0, 64, "0", DR_CMD_LAYOUT, "N", "ranks a stage, tensor parallelism (0: one a NUMA node)")           \
     X(PP, "pp", INT, 1, 64, "1", DR_CMD_LAYOUT, "N", "stages (pipeline parallelism)")                                  \
     X(CACHE_WIDTH, "cache-width", INT, 0, 64, "0", DR_CMD_LAYOUT, "C", "ranks over which a sequence's cache is cut; divides tp (0: tp)")   \
     X(EXPERTS, "experts", ENUM, 0, 0, "columns", DR_CMD_LAYOUT, "columns|whole", "cut every expert, or give whole experts to ranks")    \

@@ -51,7 +51,7 @@ static dr_status take_hello(struct loop *l, int32_t rank, const uint8_t *body, s
     if (l->roster.n_joined < l->roster.n) return dr_ok();
     dr_log(DR_LOG_INFO, "ranks_joined", "n=%d layout=%016" PRIx64, l->roster.n, l->roster.layout_hash);
     l->started = true;
-    return dr_post_start(&l->post, l->roster.n);
+    return dr_post_start(&l->post, &l->roster);
 }
 
 static dr_status take_ready(struct loop *l, int32_t rank, const uint8_t *body, size_t bytes) {

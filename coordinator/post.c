@@ -56,9 +56,11 @@ dr_status dr_post_plan(struct dr_post *p, const struct dr_step_plan *plan) {
     return to_workers(p, bytes);
 }
 
-dr_status dr_post_start(struct dr_post *p, int32_t n_rank) {
+dr_status dr_post_start(struct dr_post *p, const struct dr_roster *roster) {
     size_t bytes = 0;
-    struct dr_start start = {.n_rank = n_rank};
+    int32_t place[DR_RANKS_MAX], peers[DR_RANKS_MAX];
+    struct dr_start start = {.n_rank = roster->n, .place = place, .peers = peers};
+    dr_roster_places(roster, place, peers);
     DR_TRY(dr_encode_start(&start, p->epoch, &p->scratch, p->frame, DR_POST_FRAME_MAX, &bytes));
     return to_workers(p, bytes);
 }

@@ -34,7 +34,7 @@ void dr_post_fini(struct dr_post *p);
 
 /* To all workers. Fails: EPEER, EFULL (a plan beyond the frame's limit: a bug). */
 DR_FALLIBLE dr_post_plan(struct dr_post *p, const struct dr_step_plan *plan);
-DR_FALLIBLE dr_post_start(struct dr_post *p, int32_t n_rank);
+DR_FALLIBLE dr_post_start(struct dr_post *p, const struct dr_roster *roster);
 DR_FALLIBLE dr_post_stop(struct dr_post *p);
 
 /* To the gateway. When it is gone, `closed` is set and nothing is sent. Fails: EFULL when it does not read.

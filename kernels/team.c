@@ -162,6 +162,19 @@ int32_t dr_team_size(const struct dr_team *t) {
     return t->size;
 }
 
+dr_status dr_team_pin(struct dr_team *t, const int32_t *cpu) {
+    for (int32_t i = 0; i < t->size; i++) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        if (cpu[i] >= 0 && cpu[i] < CPU_SETSIZE) CPU_SET((size_t)cpu[i], &set);
+        int e = pthread_setaffinity_np(i == 0 ? pthread_self() : t->worker[i].thread, sizeof set, &set);
+        if (e != 0)
+            return dr_fail(DR_EDEVICE, "thread %d of %d cannot be bound to processor %d (error %d)", i,
+                           t->size, cpu[i], e);
+    }
+    return dr_ok();
+}
+
 static void await_done(struct dr_team *t, uint32_t pieces) {
     for (int turn = 0; atomic_load(&t->done) != pieces;) {
         if (linger(&turn)) continue;

@@ -22,6 +22,10 @@ DR_FALLIBLE dr_team_create(int32_t n_thread, struct dr_team **out);
 void dr_team_destroy(struct dr_team *t);
 int32_t dr_team_size(const struct dr_team *t);
 
+/* Binds thread i to processor cpu[i], [size] of them; the caller is thread 0. Fails: EDEVICE naming the
+ * processor; threads before it are bound then. */
+DR_FALLIBLE dr_team_pin(struct dr_team *t, const int32_t *cpu);
+
 /* Splits [0, n) into pieces of `grain` (the last may be shorter), runs fn on all, returns when all are done.
  * One caller at a time. n == 0 is legal. Between calls the threads sleep. Creating a team sets the
  * floating-point environment of the caller and of its threads to the default. */

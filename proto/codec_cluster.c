@@ -56,8 +56,23 @@ dr_status dr_decode_hello(const uint8_t *body, size_t bytes, struct dr_arena *ar
     return dr_ok();
 }
 
-static const struct dr_wire_rule start_at[] = {[1] = {.least = 1, .most = DR_RANKS_MAX}};
+static const struct dr_wire_rule start_at[] = {
+    [1] = {.least = 1, .most = DR_RANKS_MAX},
+    [2] = {.most = DR_RANKS_MAX - 1, .count = DR_RANKS_MAX},
+    [3] = {.least = 1, .most = DR_RANKS_MAX, .count = DR_RANKS_MAX},
+};
 static const struct dr_wire_rules start_rules = DR_WIRE_RULES(start_at);
+
+/* What the walk over single fields cannot see. */
+static dr_status start_sums(const Dr__V1__Start *m) {
+    DR_TRY(dr_wire_same("Start", "place", m->n_place, (size_t)m->n_rank));
+    DR_TRY(dr_wire_same("Start", "peers", m->n_peers, (size_t)m->n_rank));
+    for (size_t i = 0; i < m->n_place; i++)
+        if (m->place[i] >= m->peers[i])
+            return dr_fail(DR_EPROTO, "Start.place: rank %zu is number %d of %d on its host", i, m->place[i],
+                           m->peers[i]);
+    return dr_ok();
+}
 
 dr_status dr_encode_start(const struct dr_start *in, uint64_t epoch, struct dr_arena *scratch, uint8_t *out,
                           size_t room, size_t *bytes) {
@@ -65,13 +80,20 @@ dr_status dr_encode_start(const struct dr_start *in, uint64_t epoch, struct dr_a
     Dr__V1__Start m = DR__V1__START__INIT;
     dr_wire_present(&m.base);
     m.n_rank = in->n_rank;
+    m.n_place = m.n_peers = in->n_rank > 0 ? (size_t)in->n_rank : 0;
+    m.place = (int32_t *)in->place;
+    m.peers = (int32_t *)in->peers;
+    DR_TRY(dr_wire_check(&m.base, &start_rules));
+    DR_TRY(start_sums(&m));
     return dr_wire_pack(DR_MSG_START, epoch, &m.base, &start_rules, out, room, bytes);
 }
 
 dr_status dr_decode_start(const uint8_t *body, size_t bytes, struct dr_arena *arena, struct dr_start *out) {
     ProtobufCMessage *base = NULL;
     DR_TRY(dr_wire_unpack(&dr__v1__start__descriptor, &start_rules, body, bytes, arena, &base));
-    *out = (struct dr_start){.n_rank = ((const Dr__V1__Start *)base)->n_rank};
+    const Dr__V1__Start *m = (const Dr__V1__Start *)base;
+    DR_TRY(start_sums(m));
+    *out = (struct dr_start){.n_rank = m->n_rank, .place = m->place, .peers = m->peers};
     return dr_ok();
 }
 

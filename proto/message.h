@@ -53,6 +53,9 @@ struct dr_hello {
 /* coordinator -> worker: all hellos agree, load now */
 struct dr_start {
     int32_t n_rank;
+    /* [n_rank] each rank's number among the ranks of its host, and how many these are: their shares of its
+     * cores */
+    const int32_t *place, *peers;
 };
 
 /* worker -> coordinator */

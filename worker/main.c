@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/option.h"
+#include "common/topology.h"
 #include "model/wish.h"
 #include "model/workspace.h"
 #include "worker/service.h"
@@ -81,6 +82,18 @@ static dr_status meet(struct program *p) {
     return group(p, DR_GROUP_PIPE, s.t, l->tp, l->pp, &p->groups.pipe);
 }
 
+/* Gives the team its share of this host's cores, where there is one for every thread. */
+static void bind_team(struct dr_team *team, int32_t place, int32_t peers) {
+    struct dr_cpu list[DR_CPUS_MAX];
+    int32_t n = dr_topology_list("/sys", list, DR_CPUS_MAX), size = dr_team_size(team), cpu[DR_CPUS_MAX];
+    bool bound = size <= DR_CPUS_MAX && dr_topology_share(list, n, place, peers, size, cpu);
+    dr_status st = bound ? dr_team_pin(team, cpu) : dr_ok();
+    if (st.code != DR_OK) dr_log(DR_LOG_WARN, "not_bound", "reason=\"%s\"", dr_error_text());
+    dr_log(DR_LOG_INFO, "threads", "n=%d bound=%d first_cpu=%d cores=%d nodes=%d place=%d peers=%d", size,
+           bound && st.code == DR_OK, bound ? cpu[0] : -1, dr_topology_cores(list, n),
+           dr_topology_nodes(list, n), place, peers);
+}
+
 static dr_status work(struct program *p) {
     struct dr_service_setup setup = {
         .config = &p->config,
@@ -93,11 +106,13 @@ static dr_status work(struct program *p) {
         .deadline_scale = dr_option_float(&p->options, DR_OPTION_DEADLINE_SCALE),
     };
     bool go = false;
+    int32_t place = 0, peers = 1;
     DR_TRY(dr_service_create(&setup, &p->service));
-    DR_TRY(dr_service_join(p->service, &go));
+    DR_TRY(dr_service_join(p->service, &go, &place, &peers));
     if (!go) return dr_ok();
     DR_TRY(meet(p));
     DR_TRY(dr_team_create((int32_t)dr_option_int(&p->options, DR_OPTION_THREADS), &p->team));
+    bind_team(p->team, place, peers);
     p->stream.team = p->team;
     DR_TRY(dr_service_load(p->service, &p->groups));
     return dr_service_serve(p->service);

@@ -111,7 +111,7 @@ static dr_status say_hello(struct dr_service *s) {
     return send_frame(s, bytes);
 }
 
-dr_status dr_service_join(struct dr_service *s, bool *go) {
+dr_status dr_service_join(struct dr_service *s, bool *go, int32_t *place, int32_t *peers) {
     struct dr_frame f;
     struct dr_start start;
     *go = false;
@@ -127,6 +127,8 @@ dr_status dr_service_join(struct dr_service *s, bool *go) {
     if (start.n_rank != s->setup.layout->n_rank)
         return dr_fail(DR_EMODEL, "rank %d: the coordinator starts %d ranks, this layout has %d", s->rank,
                        start.n_rank, s->setup.layout->n_rank);
+    *place = start.place[s->rank];
+    *peers = start.peers[s->rank];
     *go = true;
     return dr_ok();
 }

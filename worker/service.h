@@ -35,8 +35,9 @@ DR_FALLIBLE dr_service_create(const struct dr_service_setup *setup, struct dr_se
 void dr_service_destroy(struct dr_service *s);
 
 /* Says hello and waits for the start; beats from then on. *go is false when the coordinator said stop
- * instead. Fails: EPEER, EPROTO. */
-DR_FALLIBLE dr_service_join(struct dr_service *s, bool *go);
+ * instead. place, peers: this rank's number among the ranks of its host, and how many these are. Fails:
+ * EPEER, EPROTO. */
+DR_FALLIBLE dr_service_join(struct dr_service *s, bool *go, int32_t *place, int32_t *peers);
 
 /* Makes the worker, loads with a progress message a second, says ready. Fails: as dr_worker_create and
  * _load. */

@@ -72,6 +72,17 @@ dr_status dr_roster_hello(struct dr_roster *r, int32_t from, const struct dr_hel
     return dr_ok();
 }
 
+void dr_roster_places(const struct dr_roster *r, int32_t *place, int32_t *peers) {
+    for (int32_t i = 0; i < r->n; i++) {
+        place[i] = peers[i] = 0;
+        for (int32_t j = 0; j < r->n; j++) {
+            bool same = strcmp(r->rank[i].hello.host, r->rank[j].hello.host) == 0;
+            place[i] += same && j < i;
+            peers[i] += same;
+        }
+    }
+}
+
 dr_status dr_roster_ready(struct dr_roster *r, int32_t from, const struct dr_ready *ready) {
     DR_TRY(same_rank(r, "a ready", from, ready->rank));
     struct dr_roster_rank *k = &r->rank[from];

@@ -36,6 +36,9 @@ void dr_roster_fini(struct dr_roster *r);
 /* from: the rank that the channel says it came from. Fails: EPROTO on protocol, build, a rank that lies about
  * its number or says hello twice; EMODEL when layout or tensors differ. Texts give both values. */
 DR_FALLIBLE dr_roster_hello(struct dr_roster *r, int32_t from, const struct dr_hello *h);
+/* Each rank's number among the ranks of its host, in rank order, and how many these are. All have joined. */
+void dr_roster_places(const struct dr_roster *r, int32_t *place, int32_t *peers);
+
 DR_FALLIBLE dr_roster_ready(struct dr_roster *r, int32_t from,
                             const struct dr_ready *ready); /* EPROTO likewise */
 

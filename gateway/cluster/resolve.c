@@ -6,13 +6,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/size.h"
+#include "common/topology.h"
 #include "gateway/cluster/launch.h"
 #include "model/wish.h"
 
@@ -57,10 +57,11 @@ dr_status dr_machine_read(struct dr_machine *out) {
             most > used ? most - used : 0; /* in a container its own limit is the smaller one */
         if (left < free_bytes) free_bytes = left;
     }
-    cpu_set_t set;
-    int cores =
-        sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    *out = (struct dr_machine){.free_bytes = free_bytes, .cores = cores > 0 ? cores : 1};
+    struct dr_cpu list[DR_CPUS_MAX];
+    int32_t n = dr_topology_list("/sys", list, DR_CPUS_MAX);
+    *out = (struct dr_machine){.free_bytes = free_bytes,
+                               .cores = dr_max_i32(1, dr_topology_cores(list, n)),
+                               .nodes = dr_topology_nodes(list, n)};
     return dr_ok();
 }
 
@@ -71,8 +72,10 @@ static dr_status check_available(const struct dr_options *o) {
         enum dr_option id;
         const char *value, *use;
     } missing[] = {
-        {DR_OPTION_EXCHANGE, "value", "latent"}, {DR_OPTION_DRAFTS, "auto", "off"},
-        {DR_OPTION_REUSE, "any", "off"},         {DR_OPTION_REUSE, "exact", "off"},
+        {DR_OPTION_EXCHANGE, "value", "latent"},
+        {DR_OPTION_DRAFTS, "auto", "off"},
+        {DR_OPTION_REUSE, "any", "off"},
+        {DR_OPTION_REUSE, "exact", "off"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
         if (!strcmp(dr_option_text(o, missing[i].id), missing[i].value))
@@ -155,11 +158,21 @@ static dr_status settle_memory(const struct dr_machine *m, const struct dr_optio
 
 /* ---- all of it ---- */
 
+/* Without --tp: one rank for each NUMA node, as far as there are heads. */
+static dr_status settle_tp(const struct dr_machine *m, struct dr_options *options, const struct dr_config *c,
+                           int32_t n_host) {
+    if (dr_option_int(options, DR_OPTION_TP) > 0) return dr_ok();
+    int32_t nodes = dr_max_i32(1, m->nodes) * dr_max_i32(1, n_host);
+    int32_t tp = dr_max_i32(1, nodes / (int32_t)dr_option_int(options, DR_OPTION_PP));
+    return set_number(options, DR_OPTION_TP, dr_min_i32(tp, dr_min_i32(c->n_head, DR_TP_MAX)));
+}
+
 dr_status dr_resolve_on(const struct dr_machine *m, struct dr_options *options,
                         const struct dr_config *config, const struct dr_tensors *t, struct dr_resolved *out) {
     struct dr_resolved r = {.n_host = 0};
     DR_TRY(check_available(options));
     if (options->command & DR_CMD_RUNS) DR_TRY(dr_launch_hosts(options, &r.n_host));
+    DR_TRY(settle_tp(m, options, config, r.n_host));
     const int32_t n_rank =
         (int32_t)(dr_option_int(options, DR_OPTION_TP) * dr_option_int(options, DR_OPTION_PP));
     r.local_workers = r.n_host ? dr_ceil_div(n_rank, r.n_host) : n_rank;

@@ -18,7 +18,8 @@ struct dr_resolved {
 
 struct dr_machine {
     size_t free_bytes; /* MemAvailable, or what the control group leaves */
-    int32_t cores;     /* that this process may use */
+    int32_t cores;     /* that this process may use; hardware threads of one core count once */
+    int32_t nodes;     /* NUMA nodes of these; 0 counts as 1 */
 };
 
 #ifdef __cplusplus

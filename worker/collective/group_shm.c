@@ -18,6 +18,8 @@ enum {
     /* Floats that a member reads from the others in the form with one exchange, at most. Above, adding each
      * slice once and reading the sums moves less memory than it costs in a second exchange. */
     SMALL_FLOATS = 64 << 10,
+    /* Floats of a piece of a large sum, for each thread: what stays in its second-level cache meanwhile. */
+    PIECE_FLOATS = 64 << 10,
     LINE_FLOATS = DR_SHM_LINE / 4,
     GRAIN_FLOATS = 16 << 10, /* of one thread of the team: 64 KiB, more than a thread's wake-up costs */
     TEAM_FLOATS = 64 << 10,  /* less is done by the caller alone */
@@ -44,8 +46,12 @@ static void copy_piece(void *arg, int64_t begin, int64_t end, int32_t thread) {
     memcpy(c->to + begin, c->from + begin, (size_t)(end - begin));
 }
 
+static int32_t threads_of(const struct dr_stream *s) {
+    return s && s->team ? dr_team_size(s->team) : 1;
+}
+
 static bool worth_team(const struct dr_stream *s, size_t floats) {
-    return s && s->team && floats >= TEAM_FLOATS && dr_team_size(s->team) > 1;
+    return floats >= TEAM_FLOATS && threads_of(s) > 1;
 }
 
 void dr_shm_copy(void *to, const void *from, size_t bytes, struct dr_stream *s) {
@@ -82,24 +88,29 @@ static void add(float *out, const float *const *part, int32_t n, size_t count, s
 
 /* Publishes the exchange begun by writing slot g->exchange % 2 and waits for all others. count and pieces are
  * for them to read. */
-static dr_status meet(struct dr_shm *g, enum kind kind, uint64_t count, uint32_t pieces) {
+static dr_status meet(struct dr_shm *g, enum kind kind, uint64_t count, uint32_t pieces,
+                      const struct dr_stream *s) {
     struct dr_shm_control *own = g->control[g->base.me];
+    int32_t threads = threads_of(s);
     uint32_t k = g->exchange;
     struct dr_shm_call *call = &own->call[k % 2];
     call->kind = kind;
     call->count = count;
     call->pieces = pieces;
+    call->threads = threads;
     dr_shm_tell(own, &call->seq, k);
     for (int32_t i = 1; i < g->base.n; i++) {
         int32_t m = (g->base.me + i) % g->base.n;
         struct dr_shm_control *other = g->control[m];
         call = &other->call[k % 2];
         DR_TRY(dr_shm_await(g, m, other, &call->seq, k, kind_names[kind]));
+        threads = call->threads < threads ? call->threads : threads;
         if (call->kind == kind) continue;
         g->failed = true;
         return dr_fail(DR_EPROTO, "group member %d of %d is in %s, member %d in %s", g->base.me, g->base.n,
                        kind_names[kind], m, kind_names[call->kind % CALL_KINDS]);
     }
+    g->threads = threads;
     return dr_ok();
 }
 
@@ -127,70 +138,80 @@ static dr_status reduce_small(struct dr_shm *g, float *x, size_t n, struct dr_st
     for (int32_t m = 0; m < g->base.n; m++) part[m] = (const float *)(const void *)dr_shm_slot(g, m, k);
     dr_shm_copy(dr_shm_slot(g, g->base.me, k), x, n * sizeof *x, s);
     part[g->base.me] = x;
-    DR_TRY(meet(g, CALL_ALLREDUCE, n, 1));
+    DR_TRY(meet(g, CALL_ALLREDUCE, n, 1, s));
     DR_TRY(same_counts(g, CALL_ALLREDUCE, n));
     add(x, part, g->base.n, n, s);
     g->base.sent_bytes += (size_t)(g->base.n - 1) * n * sizeof *x;
     return dr_ok();
 }
 
-struct slice { /* of one piece of a large sum; len 0: there is none */
+/* A large sum under way: pieces of n slices of `width` floats, of which the last may be shorter. */
+struct sum {
+    float *x;
+    size_t n, width;
+    struct dr_stream *s;
+};
+
+struct slice { /* of one piece; len 0: there is none */
     size_t at, len;
 };
 
 /* Slice of member m in the piece that begins at float `at`. */
-static struct slice slice_of(const struct dr_shm *g, size_t n, size_t at, int32_t m) {
-    size_t members = (size_t)g->base.n, piece = smaller(n - at, g->width * members);
+static struct slice slice_of(const struct dr_shm *g, const struct sum *v, size_t at, int32_t m) {
+    size_t members = (size_t)g->base.n, piece = smaller(v->n - at, v->width * members);
     size_t share = (piece + members - 1) / members;
-    share = smaller((share + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS, g->width);
+    share = (share + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
     size_t begin = smaller(share * (size_t)m, piece);
     return (struct slice){.at = at + begin, .len = smaller(share, piece - begin)};
 }
 
 /* Puts this member's parts of the others' slices into its slot. */
-static void give_parts(struct dr_shm *g, const float *x, size_t n, size_t at, struct dr_stream *s) {
+static void give_parts(struct dr_shm *g, const struct sum *v, size_t at) {
     float *slot = (float *)(void *)dr_shm_slot(g, g->base.me, g->exchange);
     for (int32_t m = 0; m < g->base.n; m++) {
-        struct slice l = slice_of(g, n, at, m);
+        struct slice l = slice_of(g, v, at, m);
         if (m == g->base.me) continue;
-        dr_shm_copy(slot + (size_t)m * g->width, x + l.at, l.len * sizeof *x, s);
-        g->base.sent_bytes += l.len * sizeof *x;
+        dr_shm_copy(slot + (size_t)m * g->width, v->x + l.at, l.len * sizeof *v->x, v->s);
+        g->base.sent_bytes += l.len * sizeof *v->x;
     }
 }
 
 /* Adds this member's slice of the piece just met, for itself and for the others. */
-static void add_slice(struct dr_shm *g, float *x, size_t n, size_t at, struct dr_stream *s) {
+static void add_slice(struct dr_shm *g, const struct sum *v, size_t at) {
     const float *part[DR_GROUP_MEMBERS_MAX];
-    struct slice l = slice_of(g, n, at, g->base.me);
+    struct slice l = slice_of(g, v, at, g->base.me);
     float *result = dr_shm_result(g, g->base.me, g->exchange);
     for (int32_t m = 0; m < g->base.n; m++)
         part[m] = (const float *)(const void *)dr_shm_slot(g, m, g->exchange) + (size_t)g->base.me * g->width;
-    part[g->base.me] = x + l.at;
-    add(result, part, g->base.n, l.len, s);
-    dr_shm_copy(x + l.at, result, l.len * sizeof *x, s);
-    g->base.sent_bytes += (size_t)(g->base.n - 1) * l.len * sizeof *x;
+    part[g->base.me] = v->x + l.at;
+    add(result, part, g->base.n, l.len, v->s);
+    dr_shm_copy(v->x + l.at, result, l.len * sizeof *v->x, v->s);
+    g->base.sent_bytes += (size_t)(g->base.n - 1) * l.len * sizeof *v->x;
 }
 
 /* The others' sums of the piece before the one just met. */
-static void take_sums(struct dr_shm *g, float *x, size_t n, size_t at, struct dr_stream *s) {
+static void take_sums(struct dr_shm *g, const struct sum *v, size_t at) {
     for (int32_t i = 1; i < g->base.n; i++) {
         int32_t m = (g->base.me + i) % g->base.n;
-        struct slice l = slice_of(g, n, at, m);
-        dr_shm_copy(x + l.at, dr_shm_result(g, m, g->exchange - 1), l.len * sizeof *x, s);
+        struct slice l = slice_of(g, v, at, m);
+        dr_shm_copy(v->x + l.at, dr_shm_result(g, m, g->exchange - 1), l.len * sizeof *v->x, v->s);
     }
 }
 
 /* Every member adds a slice of each piece; an exchange hands over the parts of one piece and the sums of the
  * piece before. */
 static dr_status reduce_sliced(struct dr_shm *g, float *x, size_t n, struct dr_stream *s) {
-    size_t piece = g->width * (size_t)g->base.n, pieces = (n + piece - 1) / piece;
+    size_t members = (size_t)g->base.n, wish = (size_t)PIECE_FLOATS * (size_t)g->threads / members;
+    struct sum v = {.x = x, .n = n, .s = s};
+    v.width = smaller((wish + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS, g->width);
+    size_t piece = v.width * members, pieces = (n + piece - 1) / piece;
     for (size_t i = 0; i <= pieces; i++) {
         ++g->exchange;
-        if (i < pieces) give_parts(g, x, n, i * piece, s);
-        DR_TRY(meet(g, CALL_ALLREDUCE, n, 1));
+        if (i < pieces) give_parts(g, &v, i * piece);
+        DR_TRY(meet(g, CALL_ALLREDUCE, n, 1, s));
         DR_TRY(same_counts(g, CALL_ALLREDUCE, n));
-        if (i > 0) take_sums(g, x, n, (i - 1) * piece, s);
-        if (i < pieces) add_slice(g, x, n, i * piece, s);
+        if (i > 0) take_sums(g, &v, (i - 1) * piece);
+        if (i < pieces) add_slice(g, &v, i * piece);
     }
     return dr_ok();
 }
@@ -219,7 +240,7 @@ static dr_status allgatherv(struct dr_group *base, const void *mine, void *out, 
         uint32_t k = ++g->exchange;
         if (own > done)
             dr_shm_copy(dr_shm_slot(g, base->me, k), place + done, smaller(own - done, g->slot), s);
-        DR_TRY(meet(g, CALL_ALLGATHERV, own, 1));
+        DR_TRY(meet(g, CALL_ALLGATHERV, own, 1, s));
         for (int32_t i = 1; i < base->n; i++) {
             int32_t m = (base->me + i) % base->n;
             DR_TRY(same_count(g, CALL_ALLGATHERV, m, bytes[m]));
@@ -302,7 +323,7 @@ static dr_status alltoallv(struct dr_group *base, const void *in, const size_t *
     do {
         ++g->exchange;
         give_moves(g, &v, i * v.room, s);
-        DR_TRY(meet(g, CALL_ALLTOALLV, 0, pieces));
+        DR_TRY(meet(g, CALL_ALLTOALLV, 0, pieces, s));
         if (i == 0) DR_TRY(agree(g, &v, &pieces));
         take_moves(g, &v, i * v.room, s);
     } while (++i < pieces);
@@ -351,6 +372,7 @@ dr_status dr_group_shm_create(const struct dr_shm_spec *spec, struct dr_group **
     struct dr_shm *g = calloc(1, sizeof *g);
     if (!g) return dr_fail(DR_EFULL, "shared-memory group: no memory");
     g->base = (struct dr_group){.ops = &shm_ops, .n = spec->n, .me = spec->me};
+    g->threads = 1;
     g->message = spec->message_bytes / DR_SHM_LINE * DR_SHM_LINE;
     cut(g, spec->call_bytes);
     for (int32_t m = 0; m < spec->n; m++) {

@@ -20,6 +20,7 @@ enum { DR_SHM_LINE = 128 /* a pair of cache lines: processors fetch neighbours t
 struct dr_shm_call {
     _Alignas(DR_SHM_LINE) _Atomic uint32_t seq; /* number of the exchange that this member has published */
     uint32_t kind, pieces;
+    int32_t threads; /* of the member's team */
     uint64_t count;
 };
 
@@ -50,7 +51,8 @@ struct dr_shm { /* one member's view */
     int process[DR_GROUP_MEMBERS_MAX];                    /* pidfd of each other member, -1: unknown */
     bool failed;
     uint32_t exchange;  /* of the last call */
-    size_t slot, width; /* bytes of a slot of calls; floats of a member's slice of a large sum */
+    int32_t threads;    /* of the smallest team in the last exchange; the same on all members */
+    size_t slot, width; /* bytes of a slot of calls; floats of a member's slice of a large sum, at most */
     size_t message;     /* bytes of a slot of messages */
     uint32_t n_sent;    /* pieces this member has sent to anyone */
     int32_t slot_to[2]; /* who was to take the slot's last piece */

@@ -75,8 +75,8 @@ LEAST_SAMPLING = sampling(0, 1, 0, 0, 1, 0, 0, 0, -1)
 put("hello-full", 1, num(1, 1) + text(2, "0.1.0") + num(3, 7) + num(4, 4242) + text(5, "node-7.example") + fix64(6, 0xA1A2A3A4A5A6A7A8) +
     fix64(7, 0xB1B2B3B4B5B6B7B8) + num(8, 68719476736) + text(9, "avx512") + text(10, "int8"))
 put("hello-least", 1, num(1, 0) + text(2, "") + num(3, 0) + num(4, 0) + text(5, "") + fix64(6, 0) + fix64(7, 0) + num(8, 0) + text(9, "") + text(10, ""))
-put("start-full", 2, num(1, 1024))
-put("start-least", 2, num(1, 1))
+put("start-full", 2, num(1, 3) + nums(2, [0, 1, 0]) + nums(3, [2, 2, 1]))
+put("start-least", 2, num(1, 1) + nums(2, [0]) + nums(3, [1]))
 put("ready-full", 3, num(1, 1023) + num(2, 1 << 40) + num(3, 2 << 30) + num(4, 3 << 20) + num(5, U64 - 1) + num(6, 123456789012))
 put("ready-least", 3, num(1, 0) + num(2, 0) + num(3, 0) + num(4, 0) + num(5, 0) + num(6, 0))
 

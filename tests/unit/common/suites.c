@@ -4,7 +4,7 @@
  * Why:  one program, one list. A new file adds its name here. */
 #include "tests/support/runner.h"
 
-#define DR_SUITES(X) X(status) X(size) X(arena) X(rng) X(clock) X(log) X(json) X(option)
+#define DR_SUITES(X) X(status) X(size) X(arena) X(rng) X(clock) X(log) X(json) X(option) X(topology)
 
 #define DR_X_(name) extern CU_SuiteInfo suite_##name;
 DR_SUITES(DR_X_)

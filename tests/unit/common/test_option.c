@@ -41,18 +41,18 @@ static const struct {
      "worker"},
     {DR_CMD_SERVE, "--link x", "--link: not an option of serve; it belongs to coordinator"},
     {DR_CMD_COORDINATOR, "--link-token 00", "--link-token: taken from the environment only"},
-    {DR_CMD_GENERATE, "--tp", "--tp: a value is missing; expected a whole number from 1 to 64"},
+    {DR_CMD_GENERATE, "--tp", "--tp: a value is missing; expected a whole number from 0 to 64"},
     {DR_CMD_GENERATE, "--model", "--model: a value is missing; expected DIR"},
     {DR_CMD_GENERATE, "--cache-type", "--cache-type: a value is missing; expected one of f32, bf16, fp8"},
-    {DR_CMD_GENERATE, "--tp 0", "--tp: expected a whole number from 1 to 64, found '0'"},
-    {DR_CMD_GENERATE, "--tp 65", "--tp: expected a whole number from 1 to 64, found '65'"},
-    {DR_CMD_GENERATE, "--tp two", "--tp: expected a whole number from 1 to 64, found 'two'"},
-    {DR_CMD_GENERATE, "--tp 2x", "--tp: expected a whole number from 1 to 64, found '2x'"},
-    {DR_CMD_GENERATE, "--tp 1.5", "--tp: expected a whole number from 1 to 64, found '1.5'"},
-    {DR_CMD_GENERATE, "--tp=", "--tp: expected a whole number from 1 to 64, found ''"},
-    {DR_CMD_GENERATE, "--tp +2", "--tp: expected a whole number from 1 to 64, found '+2'"},
+    {DR_CMD_GENERATE, "--tp -1", "--tp: expected a whole number from 0 to 64, found '-1'"},
+    {DR_CMD_GENERATE, "--tp 65", "--tp: expected a whole number from 0 to 64, found '65'"},
+    {DR_CMD_GENERATE, "--tp two", "--tp: expected a whole number from 0 to 64, found 'two'"},
+    {DR_CMD_GENERATE, "--tp 2x", "--tp: expected a whole number from 0 to 64, found '2x'"},
+    {DR_CMD_GENERATE, "--tp 1.5", "--tp: expected a whole number from 0 to 64, found '1.5'"},
+    {DR_CMD_GENERATE, "--tp=", "--tp: expected a whole number from 0 to 64, found ''"},
+    {DR_CMD_GENERATE, "--tp +2", "--tp: expected a whole number from 0 to 64, found '+2'"},
     {DR_CMD_GENERATE, "--tp 99999999999999999999",
-     "--tp: expected a whole number from 1 to 64, found '99999999999999999999'"},
+     "--tp: expected a whole number from 0 to 64, found '99999999999999999999'"},
     {DR_CMD_GENERATE, "--top-k -2", "--top-k: expected a whole number from -1 to 1048576, found '-2'"},
     {DR_CMD_SERVE, "--port 65536", "--port: expected a whole number from 0 to 65535, found '65536'"},
     {DR_CMD_GENERATE, "--temperature nan", "--temperature: expected a number from 0 to 100, found 'nan'"},
@@ -120,7 +120,7 @@ static void hides_control_bytes(void) {
 static void takes_defaults(void) {
     struct dr_options o;
     CU_ASSERT_EQUAL_FATAL(parse(DR_CMD_GENERATE, "", &o).code, DR_OK);
-    CU_ASSERT_EQUAL(dr_option_int(&o, DR_OPTION_TP), 1);
+    CU_ASSERT_EQUAL(dr_option_int(&o, DR_OPTION_TP), 0);
     CU_ASSERT_FALSE(o.value[DR_OPTION_TP].set);
     CU_ASSERT_TRUE(dr_option_present(&o, DR_OPTION_TP));
     CU_ASSERT_FALSE(dr_option_present(&o, DR_OPTION_TEMPERATURE));
@@ -265,7 +265,7 @@ static void file_is_refused_by_line(void) {
         {"tp = 2\nhello\n", ":2: expected `name = value`"},
         {"\ntpp = 2\n", ":2: --tpp: no such option of generate; did you mean --tp?"},
         {"tp = 2\ntp = 3\n", ":2: --tp: given twice in this file"},
-        {"tp = x", ":1: --tp: expected a whole number from 1 to 64, found 'x'"},
+        {"tp = x", ":1: --tp: expected a whole number from 0 to 64, found 'x'"},
         {"config = other\n", ":1: --config: a file cannot name another file"},
         {"link-token = 00\n", ":1: --link-token: taken from the environment only"},
     };

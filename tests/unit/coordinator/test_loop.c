@@ -440,7 +440,8 @@ static void bad_frames_end_the_epoch(void) {
     CU_ASSERT_STRING_EQUAL(s.fault.text, "the gateway does not send STOP to a coordinator");
     close_stage(&s);
     open_stage(&s, 1, 0);
-    struct dr_start start = {.n_rank = 1};
+    static const int32_t place = 0, peers = 1;
+    struct dr_start start = {.n_rank = 1, .place = &place, .peers = &peers};
     SEND(&s, 0, start, &start);
     play_until(&s, &s.n_fault, 1);
     CU_ASSERT_STRING_EQUAL(s.fault.text, "a worker does not send START to the coordinator");

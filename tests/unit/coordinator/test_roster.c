@@ -80,6 +80,22 @@ static void differences_are_refused_with_both_values(void) {
     expect_refused(&h, DR_EPROTO, "a hello from rank 1 says it is of rank 0");
 }
 
+static void places_are_counted_by_host(void) {
+    static const char *const host[] = {"a", "b", "a", "a", "b"};
+    struct dr_roster r = {0};
+    int32_t place[5], peers[5];
+    start(&r, 5);
+    for (int32_t i = 0; i < 5; i++) {
+        struct dr_hello h = hello_of(i);
+        strcpy(h.host, host[i]);
+        CU_ASSERT(dr_roster_hello(&r, i, &h).code == DR_OK);
+    }
+    dr_roster_places(&r, place, peers);
+    static const int32_t want_place[] = {0, 0, 1, 2, 1}, want_peers[] = {3, 2, 3, 3, 2};
+    CU_ASSERT(memcmp(place, want_place, sizeof place) == 0 && memcmp(peers, want_peers, sizeof peers) == 0);
+    dr_roster_fini(&r);
+}
+
 static void order_is_kept(void) {
     struct dr_roster r = {0};
     start(&r, 1);
@@ -158,6 +174,7 @@ static void missing_reports_are_named(void) {
 }
 
 static CU_TestInfo cases[] = {
+    {"ranks are numbered within their host", places_are_counted_by_host},
     {"equal ranks join and get ready", equal_ranks_join_and_get_ready},
     {"differences are refused with both values", differences_are_refused_with_both_values},
     {"messages out of order are refused", order_is_kept},

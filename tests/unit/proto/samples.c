@@ -29,7 +29,9 @@ static const struct dr_hello hello_full = {
     .arithmetic = {.isa = "avx512", .inputs = "int8"},
 };
 static const struct dr_hello hello_least = {0};
-static const struct dr_start start_full = {.n_rank = 1024}, start_least = {.n_rank = 1};
+static const int32_t start_place[] = {0, 1, 0}, start_peers[] = {2, 2, 1};
+static const struct dr_start start_full = {.n_rank = 3, .place = start_place, .peers = start_peers},
+                             start_least = {.n_rank = 1, .place = start_place, .peers = start_peers + 2};
 static const struct dr_ready ready_full = {
     .rank = 1023,
     .weights_bytes = 1ull << 40,

@@ -56,9 +56,10 @@ static dr_status live(struct rank *k, struct dr_stream *stream, struct dr_servic
                                      .deadline_scale = 1};
     struct dr_service_groups groups = {.stage = k->stage, .cache = k->stage};
     bool go = false;
+    int32_t place = -1, peers = -1;
     groups.cache = NULL;
     DR_TRY(dr_service_create(&setup, s));
-    DR_TRY(dr_service_join(*s, &go));
+    DR_TRY(dr_service_join(*s, &go, &place, &peers));
     if (!go) return dr_ok();
     DR_TRY(dr_service_load(*s, &groups));
     k->served = true;
@@ -147,7 +148,8 @@ static void send_word(struct cluster *c, enum dr_msg type, uint64_t epoch) {
 }
 
 static void send_start(struct cluster *c, int32_t n_rank) {
-    struct dr_start s = {.n_rank = n_rank};
+    static const int32_t place[] = {0, 1, 2, 3, 4, 5, 6, 7}, peers[] = {8, 8, 8, 8, 8, 8, 8, 8};
+    struct dr_start s = {.n_rank = n_rank, .place = place, .peers = peers};
     size_t bytes = 0;
     CU_ASSERT_FATAL(dr_encode_start(&s, EPOCH, &c->scratch, c->out, ROOM, &bytes).code == DR_OK);
     send_all(c, bytes);
