@@ -62,8 +62,7 @@ static inline void dr_int8_cells(const struct dr_weight *w, int32_t strip, const
                                   .first = first,
                                   .scale = scale};
     out->data = s->data + (size_t)first * out->step;
-    for (int32_t o = 0; o < DR_STRIP; o++)
-        scale[o] = dr_weight_scale(w, b, dr_min_i32(strip * DR_STRIP + o, w->n_out - 1));
+    dr_strip_scales(w, strip, b, 1, scale);
 }
 
 /* A tile's sums of one row and vector enter its total. */

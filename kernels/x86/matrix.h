@@ -34,6 +34,23 @@ struct dr_matrix_set {
     struct dr_family exact[DR_W_COUNT]; /* inputs never rounded: the router */
 };
 
+/* scale[0 .. 64): of the strip's outputs in block b, times factor; beyond the last output anything finite. */
+static inline void dr_strip_scales(const struct dr_weight *w, int32_t strip, int32_t b, float factor,
+                                   float *scale) {
+    int32_t first = strip * DR_STRIP, n = dr_min_i32(DR_STRIP, w->n_out - first);
+    if (w->type == DR_W_I8) {
+        const float *from = w->scale + (size_t)b * (size_t)dr_weight_out_padded(w->n_out) + first;
+        for (int32_t o = n; o < DR_STRIP; o++) scale[o] = 0;
+        for (int32_t o = 0; o < n; o++) scale[o] = from[o] * factor;
+        return;
+    }
+    for (int32_t o = 0, end; o < DR_STRIP; o = end) { /* outputs up to a border of 128 share a scale */
+        end = dr_min_i32(DR_STRIP, o + DR_BLOCK - (w->out_phase + first + o) % DR_BLOCK);
+        float s = factor * dr_weight_scale(w, b, dr_min_i32(first + o, w->n_out - 1));
+        for (int32_t i = o; i < end; i++) scale[i] = s;
+    }
+}
+
 /* Bytes of one prepared row of any family: a multiple of 64. */
 static inline size_t dr_prepared_bytes(int32_t n_in) {
     return dr_size_align(((size_t)n_in + 8) * 4 + (size_t)(n_in / DR_BLOCK + 2) * 8, 64);

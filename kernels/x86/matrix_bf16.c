@@ -199,8 +199,7 @@ DR_INLINE void run(bool f8, const struct dr_weight *w, int32_t strip, const void
         int32_t begin = dr_weight_block_step(w, i);
         b.n = dr_weight_block_step(w, i + 1) - begin;
         b.data = s.data + (size_t)begin * b.step;
-        for (int32_t o = 0; o < DR_STRIP; o++)
-            scale[o] = dr_weight_scale(w, i, dr_min_i32(strip * DR_STRIP + o, w->n_out - 1));
+        if (w->scale || i == 0) dr_strip_scales(w, strip, i, 1, scale);
         for (int32_t r = 0; r < n_row; r++) x[r] = (const uint16_t *)prepared[r] + begin * per;
         if (n_row <= FEW_ROWS) {
             few(f8, &d, &b, s.cells, x, n_row, total);

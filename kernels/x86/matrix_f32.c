@@ -216,13 +216,6 @@ static void many_rows(const float *panel, int32_t n, int32_t outs, const float *
                      total + r * DR_STRIP + o);
 }
 
-/* scale[0 .. 64) of block b: of the strip's outputs; beyond them anything finite. */
-static void block_scales(const struct dr_weight *w, int32_t strip, int32_t b, float *scale) {
-    float factor = w->type == DR_W_F8 ? 0x1p20f : 1;
-    for (int32_t o = 0; o < DR_STRIP; o++)
-        scale[o] = factor * dr_weight_scale(w, b, dr_min_i32(strip * DR_STRIP + o, w->n_out - 1));
-}
-
 DR_INLINE void run(enum dr_wtype type, const struct dr_weight *w, int32_t strip, const float *const *x,
                    int32_t n_row, float *total) {
     _Alignas(64) float panel[DR_BLOCK * PANEL];
@@ -236,7 +229,7 @@ DR_INLINE void run(enum dr_wtype type, const struct dr_weight *w, int32_t strip,
         int32_t begin = dr_weight_block_step(w, i);
         b.n = dr_weight_block_step(w, i + 1) - begin;
         b.data = s.data + (size_t)begin * b.step;
-        block_scales(w, strip, i, scale);
+        if (w->scale || i == 0) dr_strip_scales(w, strip, i, type == DR_W_F8 ? 0x1p20f : 1, scale);
         if (n_row <= FEW_ROWS) {
             for (int32_t r = 0; r < n_row; r++) row[r] = x[r] + begin * per;
             few(type, &b, s.cells, row, n_row, total);

@@ -97,7 +97,8 @@ DR_INLINE vf vi_half(vi a) {
     _mm512_storeu_si512(in, a);
     for (int i = 0; i < 16; i++) half[i] = (uint16_t)in[i];
     for (int i = 0; i < 16; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(half + i))));
+        _mm256_storeu_ps(out + i,
+                         _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(half + i))));
     return _mm512_loadu_ps(out);
 #else
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
