@@ -39,7 +39,8 @@ DR_FALLIBLE dr_frame_read(const uint8_t *header, uint32_t body_max, struct dr_fr
 /* clang-format off */
 #define DR_CODEC(X)                                                                                          \
     X(hello) X(start) X(ready) X(step_plan) X(step_report) X(step_result) X(logits) X(beat) X(fault_note)    \
-    X(link_hello) X(submit) X(refused) X(tokens) X(done) X(cluster_ready) X(progress) X(stats)
+    X(link_hello) X(submit) X(refused) X(tokens) X(done) X(cluster_ready) X(progress) X(stats)               \
+    X(step_news)
 /* clang-format on */
 
 #define DR_X_(m)                                                                                             \
@@ -49,8 +50,8 @@ DR_FALLIBLE dr_frame_read(const uint8_t *header, uint32_t body_max, struct dr_fr
 DR_CODEC(DR_X_)
 #undef DR_X_
 
-/* Messages that carry at most one number: CANCEL and ACCEPTED (request), DRAIN, RESET_PREFIX, ALIVE, STOP
- * (0). */
+/* Messages that carry at most one number: CANCEL and ACCEPTED (request), WATCH (bits), DRAIN, RESET_PREFIX,
+ * ALIVE, STOP (0). */
 DR_FALLIBLE dr_encode_word(enum dr_msg type, uint64_t epoch, uint64_t value, uint8_t *out, size_t room,
                            size_t *bytes);
 DR_FALLIBLE dr_decode_word(const uint8_t *body, size_t bytes, uint64_t *value);

@@ -20,12 +20,18 @@ static const struct dr_wire_rule report_at[] = {
     [7] = DR_RULE_ANY,
     [8] = {.count = DR_BYTES_KIND_COUNT},
     [9] = {.most = sizeof((struct dr_step_report *)0)->text - 1},
+    [10] = {.most = (INT64_C(1) << DR_PART_BITS) - 1, .count = DR_PART_COUNT},
+    [11] = {.most = (INT64_C(1) << DR_PART_BITS) - 1, .count = DR_BYTES_KIND_COUNT},
+    [12] = DR_RULE_ANY,
 };
 static const struct dr_wire_rules report_rules = DR_WIRE_RULES(report_at);
 
 /* Tag and longest varint of each: epoch 9, step 11, rank 3, code 3, three times 33, bytes 2 + 10 each, text 3
- * + 255. */
-static_assert(9 + 11 + 3 + 3 + 33 + 2 + 10 * DR_BYTES_KIND_COUNT + 3 + 255 <= DR_REPORT_MAX,
+ * + 255, parts and waits 2 + 7 each (7 bits a byte), peak 11. */
+static_assert(DR_PART_BITS <= 7 * 7, "seven bytes a part");
+static_assert(9 + 11 + 3 + 3 + 33 + 2 + 10 * DR_BYTES_KIND_COUNT + 3 + 255 + 2 + 7 * DR_PART_COUNT + 2 +
+                      7 * DR_BYTES_KIND_COUNT + 11 <=
+                  DR_REPORT_MAX,
               "a report is small");
 
 dr_status dr_encode_step_report(const struct dr_step_report *in, uint64_t epoch, struct dr_arena *scratch,
@@ -43,6 +49,11 @@ dr_status dr_encode_step_report(const struct dr_step_report *in, uint64_t epoch,
     m.n_bytes = DR_BYTES_KIND_COUNT;
     m.bytes = (uint64_t *)in->bytes;
     m.text = (char *)in->text;
+    m.n_part_ns = DR_PART_COUNT;
+    m.part_ns = (uint64_t *)in->part_ns;
+    m.n_wait_kind_ns = DR_BYTES_KIND_COUNT;
+    m.wait_kind_ns = (uint64_t *)in->wait_kind_ns;
+    m.peak_bytes = in->peak_bytes;
     return dr_wire_pack(DR_MSG_STEP_REPORT, epoch, &m.base, &report_rules, out, room, bytes);
 }
 
@@ -54,6 +65,8 @@ dr_status dr_decode_step_report(const uint8_t *body, size_t bytes, struct dr_are
     DR_TRY(dr_wire_unpack(&dr__v1__step_report__descriptor, &report_rules, body, bytes, arena, &base));
     const Dr__V1__StepReport *m = (const Dr__V1__StepReport *)base;
     DR_TRY(dr_wire_same("StepReport", "bytes", m->n_bytes, DR_BYTES_KIND_COUNT));
+    DR_TRY(dr_wire_same("StepReport", "part_ns", m->n_part_ns, DR_PART_COUNT));
+    DR_TRY(dr_wire_same("StepReport", "wait_kind_ns", m->n_wait_kind_ns, DR_BYTES_KIND_COUNT));
     *out = (struct dr_step_report){
         .epoch = m->epoch,
         .step = m->step,
@@ -62,8 +75,11 @@ dr_status dr_decode_step_report(const uint8_t *body, size_t bytes, struct dr_are
         .begin_ns = m->begin_ns,
         .end_ns = m->end_ns,
         .wait_ns = m->wait_ns,
+        .peak_bytes = m->peak_bytes,
     };
     memcpy(out->bytes, m->bytes, sizeof out->bytes);
+    memcpy(out->part_ns, m->part_ns, sizeof out->part_ns);
+    memcpy(out->wait_kind_ns, m->wait_kind_ns, sizeof out->wait_kind_ns);
     dr_wire_text(out->text, sizeof out->text, m->text);
     return dr_ok();
 }

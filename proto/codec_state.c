@@ -1,4 +1,5 @@
-/* codec_state.c - what the coordinator tells the gateway about the cluster: ClusterReady, Progress, Stats.
+/* codec_state.c - what the coordinator tells the gateway about the cluster: ClusterReady, Progress, Stats,
+ * StepNews.
  * In:   structs or bodies.      Out: frames or checked structs.
  * Owns: nothing.
  * Why:  see codec.h. */
@@ -268,5 +269,42 @@ dr_status dr_decode_stats(const uint8_t *body, size_t bytes, struct dr_arena *ar
         .step_wait_ns = m->step_wait_ns,
     };
     memcpy(out->bytes, m->bytes, sizeof out->bytes);
+    return dr_ok();
+}
+
+static const struct dr_wire_rule news_at[] = {
+    [1] = DR_RULE_ANY,
+    [2] = DR_RULE_ANY,
+    [3] = DR_RULE_ANY,
+    [4] = {.most = DR_STEP_TOKENS_MAX},
+    [5] = {.most = DR_STEP_TOKENS_MAX},
+};
+static const struct dr_wire_rules news_rules = DR_WIRE_RULES(news_at);
+
+dr_status dr_encode_step_news(const struct dr_step_news *in, uint64_t epoch, struct dr_arena *scratch,
+                              uint8_t *out, size_t room, size_t *bytes) {
+    (void)scratch;
+    Dr__V1__StepNews m = DR__V1__STEP_NEWS__INIT;
+    dr_wire_present(&m.base);
+    m.step = in->step;
+    m.sent_ns = in->sent_ns;
+    m.done_ns = in->done_ns;
+    m.prompt_rows = in->prompt_rows;
+    m.generated_rows = in->generated_rows;
+    return dr_wire_pack(DR_MSG_STEP_NEWS, epoch, &m.base, &news_rules, out, room, bytes);
+}
+
+dr_status dr_decode_step_news(const uint8_t *body, size_t bytes, struct dr_arena *arena,
+                              struct dr_step_news *out) {
+    ProtobufCMessage *base = NULL;
+    DR_TRY(dr_wire_unpack(&dr__v1__step_news__descriptor, &news_rules, body, bytes, arena, &base));
+    const Dr__V1__StepNews *m = (const Dr__V1__StepNews *)base;
+    *out = (struct dr_step_news){
+        .step = m->step,
+        .sent_ns = m->sent_ns,
+        .done_ns = m->done_ns,
+        .prompt_rows = m->prompt_rows,
+        .generated_rows = m->generated_rows,
+    };
     return dr_ok();
 }

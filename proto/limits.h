@@ -11,6 +11,7 @@ enum {
     DR_MPI_FRAME_MAX = 1 << 20,   /* plans: 8,192 ids and 4,096 pages are about 60 KiB */
     DR_LINK_QUEUE_MAX = 64 << 20, /* bytes the coordinator may have waiting for a slow gateway */
     DR_REPORT_MAX = 512,          /* StepReport bytes */
+    DR_PART_BITS = 49,            /* ns of a part of a step: 6 days, so that a report stays small */
     DR_STEP_TOKENS_MAX = 8192,
     DR_SEQS_MAX = 1024, /* slots */
     DR_SEGMENTS_MAX = 2 * DR_SEQS_MAX,

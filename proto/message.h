@@ -18,10 +18,10 @@
     X(HELLO, 1) X(START, 2) X(READY, 3) X(STEP_PLAN, 4) X(STEP_REPORT, 5) X(STEP_RESULT, 6) X(LOGITS, 7)     \
     X(STOP, 8) X(BEAT, 9) X(FAULT, 10)                                                                       \
     /* gateway -> coordinator */                                                                             \
-    X(LINK_HELLO, 32) X(SUBMIT, 33) X(CANCEL, 34) X(DRAIN, 35) X(RESET_PREFIX, 36)                           \
+    X(LINK_HELLO, 32) X(SUBMIT, 33) X(CANCEL, 34) X(DRAIN, 35) X(RESET_PREFIX, 36) X(WATCH, 37)              \
     /* coordinator -> gateway */                                                                             \
     X(CLUSTER_READY, 48) X(ACCEPTED, 49) X(REFUSED, 50) X(TOKENS, 51) X(DONE, 52) X(ALIVE, 53) X(STATS, 54)  \
-    X(CLUSTER_FAULT, 55) X(PROGRESS, 56)
+    X(CLUSTER_FAULT, 55) X(PROGRESS, 56) X(STEP_NEWS, 57)
 /* clang-format on */
 
 #define DR_X_(name, number) DR_MSG_##name = number,
@@ -138,12 +138,36 @@ enum dr_bytes_kind {
     DR_BYTES_KIND_COUNT
 };
 
+/* Where the time of a step goes on a rank. At any moment exactly one part is charged, so that the parts add
+ * up to the step. PROJECT: norms and products of attention, rotation, cache rows. ATTENTION: scores and sums
+ * over the cache. EXPERTS: feed-forward of all layers, dense ones too. COLLECTIVE: the own work of calls to
+ * other ranks. WAIT: for other ranks, in such calls. REST: the plan's checks, tables of rows. */
+/* clang-format off */
+#define DR_STEP_PARTS(X)                                                                                     \
+    X(EMBED, "embed") X(PROJECT, "projections") X(ATTENTION, "attention") X(ROUTER, "router")                \
+    X(EXPERTS, "experts") X(HEAD, "head") X(SAMPLER, "sampler") X(COLLECTIVE, "collectives")                 \
+    X(WAIT, "waiting") X(REST, "rest")
+/* clang-format on */
+#define DR_X_(name, text) DR_PART_##name,
+enum dr_step_part { DR_STEP_PARTS(DR_X_) DR_PART_COUNT };
+#undef DR_X_
+
+static inline const char *dr_step_part_name(int part) {
+#define DR_X_(name, text) text,
+    static const char *const names[] = {DR_STEP_PARTS(DR_X_)};
+#undef DR_X_
+    return part >= 0 && part < (int)DR_PART_COUNT ? names[part] : "?";
+}
+
 struct dr_step_report {
     uint64_t epoch, step;
-    int32_t rank, code; /* enum dr_code; not OK: the epoch ends */
-    uint64_t begin_ns, end_ns, wait_ns;
+    int32_t rank, code;                 /* enum dr_code; not OK: the epoch ends */
+    uint64_t begin_ns, end_ns, wait_ns; /* the rank's own clock */
     uint64_t bytes[DR_BYTES_KIND_COUNT];
-    char text[256]; /* when code is not OK */
+    uint64_t part_ns[DR_PART_COUNT];            /* they add up to end_ns - begin_ns */
+    uint64_t wait_kind_ns[DR_BYTES_KIND_COUNT]; /* wait_ns by the kind of call */
+    uint64_t peak_bytes; /* most memory that the process has had resident so far; 0: unknown */
+    char text[256];      /* when code is not OK */
 };
 
 enum dr_fault { DR_FAULT_NONE, DR_FAULT_NUMERIC };
@@ -273,6 +297,18 @@ struct dr_cluster_ready {
 struct dr_progress { /* while loading, at most one a second and rank */
     int32_t rank;
     uint64_t done_bytes, total_bytes;
+};
+
+/* WATCH: what the gateway wants to see and have; a sum of these bits, 0 at the start of an epoch. */
+enum dr_watch_bits {
+    DR_WATCH_STEPS = 1,         /* STEP_NEWS for every step, and every rank's STEP_REPORT passed on */
+    DR_WATCH_PREFILL_FIRST = 2, /* nothing is generated while a prompt that can run is not done */
+};
+
+/* A step as the coordinator saw it, when its result had come; times by the coordinator's clock. */
+struct dr_step_news {
+    uint64_t step, sent_ns, done_ns;
+    int32_t prompt_rows, generated_rows;
 };
 
 struct dr_stats { /* once a second with Alive */

@@ -94,6 +94,9 @@ static void body_of(uint16_t type, const uint8_t *body, size_t n) {
     case DR_MSG_PROGRESS:
         fuzz_progress(body, n);
         break;
+    case DR_MSG_STEP_NEWS:
+        fuzz_step_news(body, n);
+        break;
     case DR_MSG_STATS:
         fuzz_stats(body, n);
         break;

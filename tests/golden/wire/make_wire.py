@@ -91,9 +91,11 @@ put("step_plan-full", 4, fix64(1, EPOCH) + num(2, 8841) + num(3, 63) + raw(4, OP
     raw(6, SEG_IDS) + raw(6, SEG_CARRY) + nums(7, [1, 1023]) + fix64(8, 0xC1C2C3C4C5C6C7C8))
 put("step_plan-least", 4, fix64(1, EPOCH) + num(2, 0) + num(3, 0) + fix64(8, 0))
 put("step_report-full", 5, fix64(1, EPOCH) + num(2, 8841) + num(3, 1023) + num(4, 11) + num(5, 1000000) + num(6, 2000000) +
-    num(7, 300000) + nums(8, [1, 200, 30000, 4000000, U64 - 1]) + text(9, "deadline passed in layer 17"))
+    num(7, 300000) + nums(8, [1, 200, 30000, 4000000, U64 - 1]) + text(9, "deadline passed in layer 17") +
+    nums(10, [0, 1, 127, 128, 16384, 2097152, 268435456, 34359738368, 4398046511104, (1 << 49) - 1]) +
+    nums(11, [5, 60, 700, 8000, (1 << 49) - 1]) + num(12, U64 - 1))
 put("step_report-least", 5, fix64(1, EPOCH) + num(2, 0) + num(3, 0) + num(4, 0) + num(5, 0) + num(6, 0) + num(7, 0) +
-    nums(8, [0] * 5) + text(9, ""))
+    nums(8, [0] * 5) + text(9, "") + nums(10, [0] * 10) + nums(11, [0] * 5) + num(12, 0))
 ROW_FULL = (num(1, 12) + num(2, 66) + num(3, 0) + nums(4, [7, 8, 9]) + flts(5, [-0.5, -1.25, -2]) + num(6, 2) + nums(7, [7, 1048575]) +
             flts(8, [-0.5, -3.75]))
 ROW_FAULT = num(1, 13) + num(2, 0) + num(3, 1) + num(6, 0)
@@ -118,6 +120,7 @@ put("submit-least", 33, fix64(1, 0) + nums(2, [0]) + num(3, 0) + num(4, 0) + num
 put("cancel", 34, num(1, 0xD1D2D3D4D5D6D7D8))
 put("drain", 35, num(1, 0))
 put("reset_prefix", 36, num(1, 0))
+put("watch", 37, num(1, 3))
 
 LAYOUT_FULL = (num(1, 3) + num(2, 2) + num(3, 3) + num(4, 6) + num(5, 1) + num(6, 1) + num(7, 2) + num(8, 1) + num(9, 66) + num(10, 22) +
                num(11, 163840) + num(12, 64) + num(13, 512) + num(14, 100000) + nums(15, [0, 31, 61]) + num(16, 1))
@@ -150,6 +153,8 @@ put("stats-least", 54, b"".join(num(t, 0) for t in range(1, 15)) + nums(15, [0] 
 put("cluster_fault", 55, num(1, -1) + num(2, 9) + text(3, "epoch lost"))
 put("progress-full", 56, num(1, 1023) + num(2, 1 << 35) + num(3, U64 - 1))
 put("progress-least", 56, num(1, 0) + num(2, 0) + num(3, 0))
+put("step_news-full", 57, num(1, 8841) + num(2, 1000000) + num(3, U64 - 1) + num(4, 8192) + num(5, 64))
+put("step_news-least", 57, b"".join(num(t, 0) for t in range(1, 6)))
 
 for name, data in FILES.items():
     with open(os.path.join(HERE, name + ".bin"), "wb") as f:

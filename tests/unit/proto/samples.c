@@ -113,6 +113,9 @@ static const struct dr_step_report step_report_full = {
     .end_ns = 2000000,
     .wait_ns = 300000,
     .bytes = {1, 200, 30000, 4000000, UINT64_MAX},
+    .part_ns = {0, 1, 127, 128, 16384, 2097152, 268435456, 34359738368u, 4398046511104u, 562949953421311u},
+    .wait_kind_ns = {5, 60, 700, 8000, 562949953421311u},
+    .peak_bytes = UINT64_MAX,
     .text = "deadline passed in layer 17",
 };
 static const struct dr_step_report step_report_least = {.epoch = SAMPLE_EPOCH};
@@ -269,6 +272,9 @@ static const struct dr_done done_least = {0};
 static const struct dr_progress progress_full = {
     .rank = 1023, .done_bytes = 1ull << 35, .total_bytes = UINT64_MAX};
 static const struct dr_progress progress_least = {0};
+static const struct dr_step_news step_news_full = {
+    .step = 8841, .sent_ns = 1000000, .done_ns = UINT64_MAX, .prompt_rows = 8192, .generated_rows = 64};
+static const struct dr_step_news step_news_least = {0};
 static const struct dr_stats stats_full = {
     .steps = 1000000,
     .prompt_tokens = 2000000,
@@ -318,6 +324,7 @@ enum {
     TYPE_cluster_ready = DR_MSG_CLUSTER_READY,
     TYPE_progress = DR_MSG_PROGRESS,
     TYPE_stats = DR_MSG_STATS,
+    TYPE_step_news = DR_MSG_STEP_NEWS,
 };
 
 #define DR_X_(m)                                                                                             \

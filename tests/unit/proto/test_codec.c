@@ -85,6 +85,7 @@ static void words(void) {
         {"cancel", DR_MSG_CANCEL, 0xD1D2D3D4D5D6D7D8u},
         {"drain", DR_MSG_DRAIN, 0},
         {"reset_prefix", DR_MSG_RESET_PREFIX, 0},
+        {"watch", DR_MSG_WATCH, DR_WATCH_STEPS | DR_WATCH_PREFILL_FIRST},
         {"accepted", DR_MSG_ACCEPTED, 0xD1D2D3D4D5D6D7D8u},
         {"alive", DR_MSG_ALIVE, 0},
     };
@@ -144,7 +145,7 @@ static void header_refusals(void) {
     CU_ASSERT_STRING_EQUAL(dr_msg_name(DR_MSG_STEP_PLAN), "STEP_PLAN");
     CU_ASSERT_STRING_EQUAL(dr_msg_name(DR_MSG_PROGRESS), "PROGRESS");
     CU_ASSERT_STRING_EQUAL(dr_msg_name(0), "?");
-    CU_ASSERT_STRING_EQUAL(dr_msg_name(57), "?");
+    CU_ASSERT_STRING_EQUAL(dr_msg_name(58), "?");
 }
 
 /* No room: EFULL, and nothing behind the room is touched. Scratch too small: EFULL. */
