@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/clock.h"
 #include "proto/plan_shape.h"
@@ -32,11 +33,15 @@ static dr_status accept(struct dr_worker *w, const struct dr_step_plan *plan) {
 static dr_status run(struct dr_worker *w) {
     if (w->shape.n_rows == 0) return dr_ok();
     DR_TRY(dr_rows_fill(w));
+    dr_parts_enter(&w->parts, w->shard.first ? DR_PART_EMBED : DR_PART_COLLECTIVE);
     DR_TRY(w->shard.first ? dr_embed_rows(w) : dr_boundary_recv(w));
     for (int32_t i = 0; i < dr_range_len(w->shard.layers); i++) {
+        dr_parts_enter(&w->parts, DR_PART_PROJECT);
         DR_TRY(dr_attention(w, i));
+        dr_parts_enter(&w->parts, DR_PART_EXPERTS);
         DR_TRY(dr_ffn(w, i));
     }
+    dr_parts_enter(&w->parts, w->shard.last ? DR_PART_HEAD : DR_PART_COLLECTIVE);
     return w->shard.last ? dr_head(w) : dr_boundary_send(w);
 }
 
@@ -51,15 +56,27 @@ static dr_status step(struct dr_worker *w, uint64_t deadline_ns) {
     DR_TRY(accept(w, w->plan));
     dr_ledger_begin(&w->ledger, w->config, w->layout, &w->shape, w->plan->step, deadline_ns);
     DR_TRY(run(w));
+    dr_parts_enter(&w->parts, DR_PART_REST);
     DR_TRY(dr_ledger_end(&w->ledger));
     remember_lengths(w);
     return dr_ok();
 }
 
-static void report(const struct dr_worker *w, dr_status st, struct dr_step_report *r) {
+static uint64_t peak_bytes(void) {
+    struct rusage use;
+    return getrusage(RUSAGE_SELF, &use) == 0 ? (uint64_t)use.ru_maxrss << 10 : 0; /* it counts KiB */
+}
+
+static void report(struct dr_worker *w, dr_status st, struct dr_step_report *r) {
+    const uint64_t most = (UINT64_C(1) << DR_PART_BITS) - 1;
+    r->peak_bytes = peak_bytes();
     r->end_ns = dr_clock_ns();
+    dr_parts_end(&w->parts, r->end_ns);
     r->wait_ns = dr_ledger_wait_ns(&w->ledger);
     memcpy(r->bytes, w->ledger.bytes, sizeof r->bytes);
+    for (int i = 0; i < DR_PART_COUNT; i++) r->part_ns[i] = w->parts.ns[i] < most ? w->parts.ns[i] : most;
+    for (int i = 0; i < DR_BYTES_KIND_COUNT; i++)
+        r->wait_kind_ns[i] = w->ledger.wait_kind_ns[i] < most ? w->ledger.wait_kind_ns[i] : most;
     r->code = (int32_t)st.code;
     if (st.code != DR_OK) (void)snprintf(r->text, sizeof r->text, "%s", dr_error_text());
 }
@@ -70,6 +87,7 @@ dr_status dr_worker_step(struct dr_worker *w, const struct dr_step_plan *plan, u
         .report = {.epoch = plan->epoch, .step = plan->step, .rank = w->rank, .begin_ns = dr_clock_ns()},
         .has_result = w->shard.last && w->shard.t == 0,
     };
+    dr_parts_begin(&w->parts, out->report.begin_ns, DR_PART_REST);
     w->plan = plan;
     w->sink = sink;
     w->sink_arg = arg;

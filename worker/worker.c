@@ -135,6 +135,7 @@ dr_status dr_worker_create(const struct dr_worker_params *p, struct dr_worker **
     w->ledger.group[DR_GROUP_PIPE] = p->pipe;
     w->ledger.stream = p->stream;
     w->ledger.rank = p->rank;
+    w->ledger.parts = &w->parts;
     for (int32_t m = 0; m < p->layout->c; m++)
         w->member_heads[m] = dr_layout_shard(p->config, p->layout, p->rank - w->shard.member + m).heads;
     dr_status st = create(w);

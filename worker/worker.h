@@ -33,6 +33,7 @@ struct dr_worker {
     struct dr_range member_heads[DR_GROUP_MEMBERS_MAX]; /* [c] heads of each member of the cache group */
 
     struct dr_ledger ledger;
+    struct dr_parts parts; /* of the running step */
     struct dr_model model;
     struct dr_cache cache;
     struct dr_slots slots;

@@ -50,10 +50,15 @@ void dr_ledger_begin(struct dr_ledger *g, const struct dr_config *c, const struc
 
 struct count { /* of a group, when a call begins */
     uint64_t sent, wait;
+    enum dr_step_part part; /* whose time it was */
 };
 
-static struct count counted(const struct dr_group *group) {
-    return (struct count){.sent = group->sent_bytes, .wait = group->wait_ns};
+static struct count counted(const struct dr_ledger *g, const struct dr_group *group) {
+    return (struct count){
+        .sent = group->sent_bytes,
+        .wait = group->wait_ns,
+        .part = g->parts ? dr_parts_enter(g->parts, DR_PART_COLLECTIVE) : DR_PART_REST,
+    };
 }
 
 static dr_status mismatch(const struct dr_ledger *g, const struct dr_call *listed,
@@ -95,6 +100,7 @@ static dr_status leave(struct dr_ledger *g, const struct dr_group *group, struct
                        struct count before, dr_status st) {
     g->bytes[bytes_kind(name.what)] += group->sent_bytes - before.sent;
     g->wait_kind_ns[bytes_kind(name.what)] += group->wait_ns - before.wait;
+    if (g->parts) dr_parts_leave(g->parts, group->wait_ns - before.wait, before.part);
     if (st.code == DR_OK) return st;
     return dr_fail_within(st, "rank %d, step %" PRIu64 ", call %d (%s, layer %d, index %d)", g->rank, g->step,
                           atomic_load_explicit(&g->op, memory_order_relaxed), dr_call_what_name(name.what),
@@ -115,7 +121,7 @@ dr_status dr_ledger_allreduce(struct dr_ledger *g, struct dr_call_name name, flo
     struct dr_group *group = g->group[DR_GROUP_STAGE];
     if (dr_ledger_members(g, DR_GROUP_STAGE) == 1 || n == 0) return dr_ok();
     DR_TRY(enter(g, DR_CALL_ALLREDUCE, DR_GROUP_STAGE, name, (uint64_t)n * 4 * (uint64_t)group->n));
-    struct count before = counted(group);
+    struct count before = counted(g, group);
     return leave(g, group, name, before, group->ops->allreduce(group, x, n, g->stream));
 }
 
@@ -131,7 +137,7 @@ dr_status dr_ledger_allgatherv(struct dr_ledger *g, enum dr_call_group which, st
     for (int32_t m = 0; m < group->n; m++) whole += bytes[m];
     if (whole == 0) return dr_ok();
     DR_TRY(enter(g, DR_CALL_ALLGATHER, which, name, whole));
-    struct count before = counted(group);
+    struct count before = counted(g, group);
     return leave(g, group, name, before, group->ops->allgatherv(group, mine, out, bytes, at, g->stream));
 }
 
@@ -143,7 +149,7 @@ dr_status dr_ledger_alltoallv(struct dr_ledger *g, struct dr_call_name name, con
     DR_ASSERT(group != NULL);
     for (int32_t m = 0; m < group->n; m++) mine += send_bytes[m];
     DR_TRY(enter(g, DR_CALL_ALLTOALL, DR_GROUP_CACHE, name, mine * (uint64_t)group->n));
-    struct count before = counted(group);
+    struct count before = counted(g, group);
     return leave(g, group, name, before,
                  group->ops->alltoallv(group, in, send_bytes, send_at, out, recv_bytes, recv_at, g->stream));
 }
@@ -154,7 +160,7 @@ dr_status dr_ledger_send(struct dr_ledger *g, int32_t to, const void *x, size_t 
     struct dr_group *group = g->group[DR_GROUP_PIPE];
     DR_ASSERT(group != NULL);
     DR_TRY(enter(g, DR_CALL_SEND, DR_GROUP_PIPE, boundary, whole_bytes));
-    struct count before = counted(group);
+    struct count before = counted(g, group);
     return leave(g, group, boundary, before, group->ops->send(group, to, x, bytes, g->stream));
 }
 
@@ -162,7 +168,7 @@ dr_status dr_ledger_recv(struct dr_ledger *g, int32_t from, void *x, size_t byte
     struct dr_group *group = g->group[DR_GROUP_PIPE];
     DR_ASSERT(group != NULL);
     DR_TRY(enter(g, DR_CALL_RECV, DR_GROUP_PIPE, boundary, whole_bytes));
-    struct count before = counted(group);
+    struct count before = counted(g, group);
     return leave(g, group, boundary, before, group->ops->recv(group, from, x, bytes, g->stream));
 }
 

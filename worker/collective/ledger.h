@@ -12,11 +12,13 @@
 #include "model/schedule.h"
 #include "proto/message.h"
 #include "worker/collective/group.h"
+#include "worker/parts.h"
 
 struct dr_ledger {
     struct dr_group *group[DR_GROUP_COUNT]; /* borrowed; NULL: one member */
     struct dr_schedule schedule;
     struct dr_stream *stream; /* borrowed */
+    struct dr_parts *parts;   /* borrowed: calls are charged to COLLECTIVE and WAIT; NULL: nobody asks */
     int32_t rank;
     uint64_t step;
     uint64_t bytes[DR_BYTES_KIND_COUNT];        /* sent by this rank since begin */

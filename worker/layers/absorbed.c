@@ -148,8 +148,10 @@ dr_status dr_attention_absorbed(struct dr_worker *w, int32_t index) {
         b.n = dr_min_i32(w->n_absorbed - b.first, DR_ABSORBED_BATCH);
         DR_TRY(absorb(w, y, &b, own));
         DR_TRY(gather_queries(w, layer, &b, own, &u));
+        dr_parts_enter(&w->parts, DR_PART_ATTENTION);
         DR_TRY(partials(w, index, &b, u, part));
         DR_TRY(exchange(w, layer, &b, part, &z));
+        dr_parts_enter(&w->parts, DR_PART_PROJECT);
         DR_TRY(values(w, y, &b, z));
     }
     return dr_ok();

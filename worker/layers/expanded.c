@@ -92,10 +92,15 @@ static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, con
         .scale = w->softmax_scale,
         .start = p->first == 0,
     };
+    dr_parts_enter(&w->parts, DR_PART_ATTENTION);
     DR_TRY(gather(w, index, g->slot, p, latent));
+    dr_parts_enter(&w->parts, DR_PART_PROJECT);
     DR_TRY(expand(w, y->uk, p->n, latent, k));
     DR_TRY(expand(w, y->uv, p->n, latent, v));
-    return w->ops->attn_expanded(&op, w->stream);
+    dr_parts_enter(&w->parts, DR_PART_ATTENTION);
+    DR_TRY(w->ops->attn_expanded(&op, w->stream));
+    dr_parts_enter(&w->parts, DR_PART_PROJECT);
+    return dr_ok();
 }
 
 dr_status dr_attention_expanded(struct dr_worker *w, int32_t index) {

@@ -61,8 +61,10 @@ static dr_status experts(struct dr_worker *w, const struct dr_layer *y, int32_t 
         .scratch = dr_worker_buffer(w, DR_BUF_MOE),
         .scratch_bytes = w->map.size[DR_BUF_MOE],
     };
+    dr_parts_enter(&w->parts, DR_PART_ROUTER);
     DR_TRY(dr_project_router(w, logits, normed, &y->router));
     DR_TRY(w->ops->route(&route, w->stream));
+    dr_parts_enter(&w->parts, DR_PART_EXPERTS);
     dr_worker_tap(w, DR_TAP_EXPERTS, layer, chosen, (size_t)c->n_active, c->n_active);
     dr_worker_tap(w, DR_TAP_EXPERT_WEIGHTS, layer, weight, (size_t)c->n_active, c->n_active);
     return w->ops->moe(&moe, w->stream);

@@ -175,7 +175,9 @@ dr_status dr_head(struct dr_worker *w) {
     struct out_batch b = {0};
     for (; next_batch(w, &b); b.index++) {
         DR_TRY(logits_of(w, &b, logits));
+        dr_parts_enter(&w->parts, DR_PART_SAMPLER);
         DR_TRY(sample(w, &b, logits));
+        dr_parts_enter(&w->parts, DR_PART_HEAD);
         DR_TRY(send_logits(w, &b, logits));
     }
     return dr_ok();

@@ -170,6 +170,42 @@ static void counted(void) {
     stop(r);
 }
 
+/* A prompt and then a generated row through two stages of two ranks. Times are not judged, only where they
+ * are charged: the embedding is the first stage's, the head and the draw the last one's. */
+static void parts_add_up(void) {
+    static uint32_t ids[ROWS];
+    struct rig *r = start(2, 2, 2);
+    some_ids(ids);
+    struct dr_segment g = {
+        .slot = 1, .n_rows = 70, .ids = ids, .form = DR_FORM_EXPANDED, .output = DR_OUTPUT_SAMPLE};
+    for (int32_t turn = 0; turn < 2; turn++) {
+        CU_ASSERT(go(r, turn == 0, &greedy, &g).code == DR_OK);
+        for (int32_t i = 0; i < 4; i++) {
+            const struct dr_step_report *o = &r->rank[i].out.report;
+            uint64_t sum = 0, waits = 0;
+            for (int p = 0; p < DR_PART_COUNT; p++) sum += o->part_ns[p];
+            for (int k = 0; k < DR_BYTES_KIND_COUNT; k++) waits += o->wait_kind_ns[k];
+            CU_ASSERT_EQUAL(sum, o->end_ns - o->begin_ns);
+            CU_ASSERT_EQUAL(waits, o->wait_ns);
+            CU_ASSERT(o->part_ns[DR_PART_WAIT] <= o->wait_ns);
+            CU_ASSERT(o->part_ns[DR_PART_PROJECT] > 0 && o->part_ns[DR_PART_ATTENTION] > 0);
+            CU_ASSERT(o->part_ns[DR_PART_EXPERTS] > 0 && o->part_ns[DR_PART_COLLECTIVE] > 0);
+            CU_ASSERT((o->part_ns[DR_PART_EMBED] > 0) == (i < 2));
+            CU_ASSERT((o->part_ns[DR_PART_HEAD] > 0) == (i >= 2));
+            CU_ASSERT((o->part_ns[DR_PART_SAMPLER] > 0) == (i >= 2));
+            CU_ASSERT(o->peak_bytes > 1 << 20);
+        }
+        g = (struct dr_segment){.slot = 1,
+                                .first = 70,
+                                .n_rows = 1,
+                                .ids = ids + 70,
+                                .role = DR_TOKENS_GENERATED,
+                                .form = DR_FORM_ABSORBED,
+                                .output = DR_OUTPUT_SAMPLE};
+    }
+    stop(r);
+}
+
 static void reports(void) {
     uint32_t ids[3] = {1, 2, 3};
     struct rig *r = start(2, 2, 2);
@@ -292,6 +328,7 @@ static CU_TestInfo tests[] = {
     {"scores are those of the raw logits, over several batches", scores},
     {"workers count what they drew", counted},
     {"each rank reports its step, one rank has the result", reports},
+    {"the parts of a step add up to it, on every rank", parts_add_up},
     {"a plan with another schedule hash is refused on every rank", hash},
     {"logits that nobody takes are refused", no_sink},
     {"a rank that does not come is named after the deadline", late},
