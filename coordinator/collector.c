@@ -56,7 +56,7 @@ void dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64
         };
         from->request->flight = i;
         f->n_row += out_rows(&f->item[i]);
-        if (from->role == DR_TOKENS_PROMPT) f->prompt_rows += from->n_rows;
+        *(from->role == DR_TOKENS_PROMPT ? &f->prompt_rows : &f->generated_rows) += from->n_rows;
         if (from->output == DR_OUTPUT_LOGITS) f->logits_left += (int64_t)from->n_rows * c->config->vocab;
     }
 }

@@ -18,7 +18,7 @@ struct dr_flight { /* one step under way; with P cohorts there will be P of them
     double work;         /* pace.h */
     int32_t n, n_row;    /* items; output rows expected */
     int64_t logits_left; /* values of raw logits still to come */
-    int32_t prompt_rows;
+    int32_t prompt_rows, generated_rows;
     struct dr_flight_item *item; /* [seqs_max] owned */
 };
 

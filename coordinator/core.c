@@ -31,6 +31,7 @@ struct dr_core {
     uint64_t last_done_ns, done_gap_ns;
     struct dr_stats stats; /* counters */
     uint64_t last_result_ns;
+    struct dr_step_news last;    /* the step of the last result */
     struct dr_refused refused;   /* of the event under way */
     struct dr_core_event *event; /* [event_max] owned */
     int32_t n_event, event_at, event_max;
@@ -232,6 +233,13 @@ dr_status dr_core_result(struct dr_core *core, uint64_t now_ns, const struct dr_
     s->prompt_tokens += (uint64_t)c->flight.prompt_rows;
     s->last_step_ns = now_ns - c->flight.sent_ns;
     core->last_result_ns = now_ns;
+    core->last = (struct dr_step_news){
+        .step = c->flight.step,
+        .sent_ns = c->flight.sent_ns,
+        .done_ns = now_ns,
+        .prompt_rows = c->flight.prompt_rows,
+        .generated_rows = c->flight.generated_rows,
+    };
     dr_pace_measured(&core->pace, c->flight.work, s->last_step_ns);
     if (c->n_news > 0) {
         struct dr_core_event e = {.type = DR_MSG_TOKENS, .tokens = {.n = c->n_news, .news = c->news}};
@@ -271,6 +279,14 @@ uint64_t dr_core_deadline_ns(const struct dr_core *core) {
 
 uint64_t dr_core_expected_ns(const struct dr_core *core) {
     return core->collector.flight.busy ? core->collector.flight.expected_ns : 0;
+}
+
+struct dr_step_news dr_core_last(const struct dr_core *core) {
+    return core->last;
+}
+
+void dr_core_prefill_first(struct dr_core *core, bool on) {
+    core->batcher.prefill_first = on;
 }
 
 bool dr_core_idle(const struct dr_core *core) {

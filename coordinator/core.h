@@ -69,6 +69,12 @@ uint64_t dr_core_step(const struct dr_core *core);
 uint64_t dr_core_deadline_ns(const struct dr_core *core);
 uint64_t dr_core_expected_ns(const struct dr_core *core);
 
+/* The last step whose result has come. */
+struct dr_step_news dr_core_last(const struct dr_core *core);
+
+/* Decodes wait for every prompt that can run, until this is taken back: for benches. */
+void dr_core_prefill_first(struct dr_core *core, bool on);
+
 bool dr_core_idle(const struct dr_core *core); /* no open request */
 bool dr_core_wants_logits(
     const struct dr_core *core); /* a running request sends raw logits: plan only when the link is empty */

@@ -32,6 +32,7 @@ struct loop {
     struct dr_post post;
     uint8_t *in;         /* [DR_FRAME_HEADER + DR_MPI_FRAME_MAX] owned: a frame of a worker */
     bool started, ready; /* Start sent; CLUSTER_READY sent */
+    bool watched;        /* the gateway wants to see steps */
     uint64_t begin_ns, now, next_check_ns, next_second_ns, idle_since_ns;
     int32_t fault_rank; /* whose fault it was; -1: nobody's in particular */
 };
@@ -69,7 +70,10 @@ static dr_status take_ready(struct loop *l, int32_t rank, const uint8_t *body, s
 static dr_status take_result(struct loop *l, const uint8_t *body, size_t bytes) {
     struct dr_step_result result;
     DR_TRY(dr_decode_step_result(body, bytes, &l->post.scratch, &result));
-    return dr_core_result(l->core, l->now, &result);
+    DR_TRY(dr_core_result(l->core, l->now, &result));
+    if (!l->watched) return dr_ok();
+    const struct dr_step_news news = dr_core_last(l->core);
+    return dr_post_step_news(&l->post, &news);
 }
 
 static dr_status take_report(struct loop *l, int32_t rank, const uint8_t *body, size_t bytes) {
@@ -79,7 +83,8 @@ static dr_status take_report(struct loop *l, int32_t rank, const uint8_t *body, 
         return dr_fail(DR_EPROTO, "a report of rank %d is of another epoch", rank);
     DR_TRY(dr_roster_report(&l->roster, rank, &report));
     if (report.code != DR_OK) l->fault_rank = rank;
-    return dr_core_report(l->core, &report);
+    DR_TRY(dr_core_report(l->core, &report));
+    return l->watched ? dr_post_forward(&l->post, l->in, DR_FRAME_HEADER + bytes) : dr_ok();
 }
 
 static dr_status take_logits(struct loop *l, const uint8_t *body, size_t bytes) {
@@ -183,6 +188,17 @@ static dr_status take_cancel(struct loop *l, const uint8_t *body, size_t bytes) 
     return dr_ok();
 }
 
+static dr_status take_watch(struct loop *l, const uint8_t *body, size_t bytes) {
+    uint64_t bits = 0;
+    DR_TRY(dr_decode_word(body, bytes, &bits));
+    if (bits & ~(uint64_t)(DR_WATCH_STEPS | DR_WATCH_PREFILL_FIRST))
+        return dr_fail(DR_EPROTO, "WATCH: found bits %" PRIx64 ", known are %x", bits,
+                       DR_WATCH_STEPS | DR_WATCH_PREFILL_FIRST);
+    l->watched = (bits & DR_WATCH_STEPS) != 0;
+    dr_core_prefill_first(l->core, (bits & DR_WATCH_PREFILL_FIRST) != 0);
+    return dr_ok();
+}
+
 static dr_status gateway_frame(struct loop *l, const struct dr_frame *f, const uint8_t *body) {
     if (f->epoch != l->setup->epoch)
         return dr_fail(DR_EPROTO, "%s of epoch %016" PRIx64 " from the gateway, expected %016" PRIx64,
@@ -195,6 +211,8 @@ static dr_status gateway_frame(struct loop *l, const struct dr_frame *f, const u
     case DR_MSG_DRAIN:
         dr_core_drain(l->core);
         return dr_ok();
+    case DR_MSG_WATCH:
+        return take_watch(l, body, f->bytes);
     case DR_MSG_RESET_PREFIX:
         return dr_ok(); /* no prefix is kept yet */
     default:

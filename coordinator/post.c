@@ -99,6 +99,18 @@ dr_status dr_post_logits(struct dr_post *p, const struct dr_logits *l) {
     return to_gateway(p, bytes);
 }
 
+dr_status dr_post_step_news(struct dr_post *p, const struct dr_step_news *news) {
+    size_t bytes = 0;
+    DR_TRY(dr_encode_step_news(news, p->epoch, &p->scratch, p->frame, DR_POST_FRAME_MAX, &bytes));
+    return to_gateway(p, bytes);
+}
+
+dr_status dr_post_forward(struct dr_post *p, const uint8_t *frame, size_t bytes) {
+    DR_ASSERT(bytes <= DR_POST_FRAME_MAX);
+    memcpy(p->frame, frame, bytes);
+    return to_gateway(p, bytes);
+}
+
 dr_status dr_post_progress(struct dr_post *p, const struct dr_progress *progress) {
     size_t bytes = 0;
     DR_TRY(dr_encode_progress(progress, p->epoch, &p->scratch, p->frame, DR_POST_FRAME_MAX, &bytes));

@@ -41,6 +41,9 @@ DR_FALLIBLE dr_post_stop(struct dr_post *p);
  */
 DR_FALLIBLE dr_post_event(struct dr_post *p, const struct dr_core_event *e);
 DR_FALLIBLE dr_post_logits(struct dr_post *p, const struct dr_logits *l);
+DR_FALLIBLE dr_post_step_news(struct dr_post *p, const struct dr_step_news *news);
+/* A worker's frame as it came. */
+DR_FALLIBLE dr_post_forward(struct dr_post *p, const uint8_t *frame, size_t bytes);
 DR_FALLIBLE dr_post_progress(struct dr_post *p, const struct dr_progress *progress);
 DR_FALLIBLE dr_post_cluster_ready(struct dr_post *p, const struct dr_layout *layout,
                                   const struct dr_roster *roster);

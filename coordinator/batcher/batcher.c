@@ -187,12 +187,13 @@ static void draft_admissions(struct dr_batcher *b) {
 
 /* Decodes leave an eighth of the rows, at least one, to prefill when somebody waits for it: a full house of
  * decodes must not hold a prompt up. A step of one row is the exception: there a decode goes on to its end.
- */
+ * With prefill_first decodes wait for prompts instead. */
 static int32_t decode_budget(const struct dr_batcher *b) {
     const struct dr_book *book = b->book;
     const struct dr_request *head = dr_queue_head(&book->queue);
     bool prefill = head && dr_book_fits(book, head);
     for (int32_t i = 0; i < book->n_running && !prefill; i++) prefill = !dr_request_decodes(book->running[i]);
+    if (prefill && b->prefill_first) return 0;
     if (!prefill || b->step_tokens == 1) return b->step_tokens;
     return b->step_tokens - dr_max_i32(1, b->step_tokens / 8);
 }
@@ -208,5 +209,8 @@ const struct dr_draft *dr_batcher_draft(struct dr_batcher *b) {
     }
     draft_prefill(b);
     draft_admissions(b);
+    if (d->n == 0 && b->prefill_first)
+        draft_decodes(b, b->step_tokens); /* the prompt that they waited for cannot run */
+    if (d->stuck) d->n = 0;
     return d;
 }

@@ -32,7 +32,8 @@ struct dr_batcher {
     struct dr_book *book; /* borrowed */
     struct dr_draft draft;
     int32_t step_tokens, vocab;
-    int32_t turn; /* first decode of the next step when not all fit */
+    int32_t turn;       /* first decode of the next step when not all fit */
+    bool prefill_first; /* decodes wait for every prompt that can run: for benches, never for people */
 };
 
 enum {

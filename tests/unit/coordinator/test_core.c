@@ -78,6 +78,54 @@ static void decodes_go_before_prefill(void) {
     rig_fini(&g);
 }
 
+/* Three prompts of 24, 4 and 40 rows in steps of 16: nobody draws a second token before all have drawn the
+ * first; then all go on together. */
+static void decodes_wait_for_prompts_when_asked(void) {
+    struct rig g;
+    rig_init(&g, usual);
+    dr_core_prefill_first(g.core, true);
+    struct dr_submit s[3] = {fake_submit(1, ids(), 24, 6), fake_submit(2, ids() + 5, 4, 6),
+                             fake_submit(3, ids() + 9, 40, 6)};
+    for (int32_t i = 0; i < 3; i++) rig_submit(&g, &s[i]);
+    int32_t prefills = 0, rows = 0;
+    while (rows < 24 + 4 + 40 && rig_begin(&g)) {
+        for (int32_t i = 0; i < g.plan->n_segment; i++) {
+            CU_ASSERT_EQUAL(g.plan->segment[i].role, DR_TOKENS_PROMPT);
+            rows += g.plan->segment[i].n_rows;
+        }
+        rig_finish(&g);
+        prefills++;
+    }
+    CU_ASSERT_EQUAL(prefills, 5); /* 68 rows */
+    struct dr_step_news last = dr_core_last(g.core);
+    CU_ASSERT(last.step == 5 && last.prompt_rows == 4 && last.generated_rows == 0);
+    for (int32_t i = 0; i < 5; i++) {
+        CU_ASSERT(rig_begin(&g));
+        CU_ASSERT_EQUAL(g.plan->n_segment, 3);
+        rig_finish(&g);
+        last = dr_core_last(g.core);
+        CU_ASSERT(last.prompt_rows == 0 && last.generated_rows == 3 && last.done_ns >= last.sent_ns);
+    }
+    for (int32_t i = 0; i < 3; i++) rig_expect_answer(&g, &s[i]);
+    rig_fini(&g);
+}
+
+/* The prompt at the head of the queue does not fit beside the one that runs: that one goes on. */
+static void decodes_do_not_wait_for_a_prompt_that_cannot_run(void) {
+    struct rig g;
+    struct fake_wish small = usual;
+    small.seqs_max = 1;
+    rig_init(&g, small);
+    dr_core_prefill_first(g.core, true);
+    struct dr_submit a = fake_submit(1, ids(), 4, 5), b = fake_submit(2, ids() + 5, 4, 5);
+    rig_submit(&g, &a);
+    rig_submit(&g, &b);
+    rig_run(&g, 100);
+    rig_expect_answer(&g, &a);
+    rig_expect_answer(&g, &b);
+    rig_fini(&g);
+}
+
 static void end_ids_stop_and_are_delivered(void) {
     struct rig g;
     struct answer free_run;
@@ -600,6 +648,8 @@ static CU_TestInfo cases[] = {
     {"scores cover each prompt token once, with and without new tokens", scores_cover_each_prompt_token_once},
     {"raw logits of every prompt row come before Done", logits_of_every_prompt_row_come_before_done},
     {"max_tokens 0 only prefills", max_tokens_zero_only_prefills},
+    {"decodes wait for prompts when that is asked for", decodes_wait_for_prompts_when_asked},
+    {"decodes do not wait for a prompt that cannot run", decodes_do_not_wait_for_a_prompt_that_cannot_run},
     {"delivered tokens go on where they ended, as generated rows", delivered_tokens_go_on_where_they_ended},
     {"few pages preempt the youngest and no answer changes", few_pages_preempt_the_youngest_without_a_trace},
     {"scores told before a preemption are not told twice", preempted_scores_are_not_told_twice},

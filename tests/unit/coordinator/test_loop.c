@@ -34,6 +34,7 @@ struct stage {
     /* what the gateway heard */
     int32_t n_ready, n_alive, n_stats, n_progress, n_accepted, n_refused, n_token, n_done, n_fault;
     uint32_t ids[64];
+    int32_t n_news, n_report, news_rows; /* of watched steps; rows of both kinds */
     struct dr_done done;
     struct dr_fault_note fault;
     struct dr_cluster_ready ready;
@@ -128,6 +129,7 @@ static void answer_plan(struct stage *s, const struct dr_step_plan *plan) {
     struct dr_step_result result = fake_step(&s->fake, plan);
     for (int32_t rank = 0; rank < s->layout.n_rank; rank++) {
         struct dr_step_report report = {.epoch = epoch, .step = plan->step, .rank = rank};
+        report.part_ns[DR_PART_HEAD] = plan->step;
         SEND(s, rank, step_report, &report);
     }
     for (int32_t i = 0; i < s->fake.n_logits; i++) {
@@ -171,6 +173,8 @@ static void hear_link(struct stage *s) {
         struct dr_stats stats;
         struct dr_progress p;
         struct dr_refused refused;
+        struct dr_step_news news;
+        struct dr_step_report report;
         if (dr_link_recv(s->near, &f, &body).code != DR_OK || f.type == DR_MSG_NONE) return;
         CU_ASSERT(f.epoch == epoch);
         dr_arena_rewind(&s->arena, 0);
@@ -205,6 +209,18 @@ static void hear_link(struct stage *s) {
         case DR_MSG_REFUSED:
             TAKE(s, refused, &refused);
             s->n_refused++;
+            break;
+        case DR_MSG_STEP_NEWS:
+            TAKE(s, step_news, &news);
+            CU_ASSERT(news.step == (uint64_t)s->n_news + 1 && news.done_ns >= news.sent_ns);
+            s->news_rows += news.prompt_rows + news.generated_rows;
+            s->n_news++;
+            break;
+        case DR_MSG_STEP_REPORT:
+            TAKE(s, step_report, &report);
+            CU_ASSERT(report.code == DR_OK && report.step >= 1 &&
+                      report.part_ns[DR_PART_HEAD] == report.step);
+            s->n_report++;
             break;
         case DR_MSG_ALIVE:
             s->n_alive++;
@@ -289,6 +305,29 @@ static void an_epoch_from_hello_to_stop(void) {
     CU_ASSERT_EQUAL(s.n_stop, 1);
     close_stage(&s);
     CU_ASSERT_EQUAL(s.code, DR_OK);
+}
+
+static void steps_are_told_only_to_those_who_watch(void) {
+    struct stage s;
+    open_stage(&s, 2, 0);
+    get_ready(&s);
+    struct dr_submit a = fake_submit(1, prompt, 24, 9), b = fake_submit(2, prompt, 24, 9);
+    send_word(&s, DR_MSG_WATCH, DR_WATCH_STEPS, epoch);
+    send_submit(&s, &a);
+    play_until(&s, &s.n_done, 1);
+    play_until(&s, &s.n_news, 2 + 8);
+    play_until(&s, &s.n_report, 2 * (2 + 8));
+    CU_ASSERT_EQUAL(s.news_rows, 24 + 8);
+    send_word(&s, DR_MSG_WATCH, 0, epoch);
+    send_submit(&s, &b);
+    play_until(&s, &s.n_done, 2);
+    CU_ASSERT(s.n_news == 10 && s.n_report == 20);
+    send_word(&s, DR_MSG_WATCH, 8, epoch); /* a bit that nobody knows */
+    play_until(&s, &s.n_fault, 1);
+    CU_ASSERT(strstr(s.fault.text, "WATCH: found bits 8") != NULL);
+    hang_up(&s);
+    close_stage(&s);
+    CU_ASSERT_EQUAL(s.code, DR_EPROTO);
 }
 
 static void cancel_and_drain_cross_the_link(void) {
@@ -464,6 +503,7 @@ static void bad_frames_end_the_epoch(void) {
 static CU_TestInfo cases[] = {
     {"an epoch runs from hello to stop", an_epoch_from_hello_to_stop},
     {"cancel and drain cross the link while a step runs", cancel_and_drain_cross_the_link},
+    {"steps are told only to a gateway that watches", steps_are_told_only_to_those_who_watch},
     {"a worker's fault reaches the gateway with rank and text", a_workers_fault_reaches_the_gateway},
     {"a report of failure ends the epoch", a_failed_report_ends_the_epoch},
     {"a lost worker ends the epoch", a_lost_worker_ends_the_epoch},
