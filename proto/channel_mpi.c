@@ -1,14 +1,25 @@
 /* channel_mpi.c - the channel between processes: non-blocking MPI, tests and sleeps.
  * In:   frames to send, messages of the peers.      Out: messages, whole frames.
  * Owns: MPI itself (init to finalize), a duplicate of the world, one posted receive a peer, the buffers of
- * unsent frames, and the lock that every MPI call of the process holds. Why:  a rank that waits inside MPI
- * can neither be timed out nor sleep; here every wait is a loop of tests that has a deadline and costs less
- * the longer nothing comes. */
+ * unsent frames, a bell for each worker of the coordinator's host, and the lock that every MPI call of the
+ * process holds.
+ * Why:  a rank that waits inside MPI can neither be timed out nor sleep; here every wait is a loop of tests
+ * that has a deadline and costs less the longer nothing comes.
+ *
+ * The bell: a test after a sleep costs 30 to 70 us, so an idle worker that looks often costs more than one
+ * that works seldom. A worker on the coordinator's host sleeps long on a word in shared memory; the
+ * coordinator changes the word after each frame. The bell only says "look now, and look often for a while": a
+ * frame that MPI has not delivered yet, or a bell that nobody hears, costs a delay and nothing else. */
+#include <linux/futex.h>
 #include <mpi.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "proto/channel.h"
@@ -17,6 +28,7 @@ enum {
     TAG_FRAME = 1,
     FRAME_MAX = DR_FRAME_HEADER + DR_MPI_FRAME_MAX,
     SLOT_ROOM_LEAST = 4096, /* buffers of unsent frames grow by doubling and are used again */
+    BELL_LINE = 128,        /* a pair of cache lines */
 };
 
 /* How long to wait before the next test, by how long nothing came. Yields first: an answer within a step is
@@ -25,6 +37,7 @@ enum {
  * seen within 25 ms. */
 static const uint64_t YIELD_NS = 200000, SLEEP_LEAST_NS = 20000, SLEEP_STEP_MOST_NS = 1000000,
                       IDLE_NS = 100000000, SLEEP_IDLE_MOST_NS = 18000000;
+static const uint64_t BELL_SLEEP_NS = 250000000;  /* with a bell */
 static const uint64_t SEND_WAIT_NS = 5000000000u; /* a silent peer may stay undetected as long */
 static const uint64_t LEAVE_NS = 2000000000u;     /* what destroy gives the last frames */
 
@@ -45,9 +58,16 @@ struct slot { /* a frame on its way */
     int32_t to;
 };
 
+struct bell {
+    _Alignas(BELL_LINE) _Atomic uint32_t rung; /* by the coordinator, after each frame; futex of the worker */
+    _Atomic uint32_t asleep;
+};
+
 struct mpi {
     struct dr_channel base;
     MPI_Comm comm;
+    struct bell **bell;         /* [n_peer] of the coordinator: NULL for a worker of another host */
+    struct bell *own;           /* of a worker on the coordinator's host, else NULL */
     int32_t n_peer, first_peer; /* peer i is end first_peer + i */
     uint8_t **in;               /* [n_peer] FRAME_MAX each */
     MPI_Request *posted;        /* [n_peer] */
@@ -143,6 +163,14 @@ static dr_status send_locked(struct mpi *ch, int32_t to, const uint8_t *frame, s
     return reap(ch); /* a small frame has left already */
 }
 
+/* Wakes a worker that sleeps long. */
+static void ring(struct mpi *ch, int32_t to) {
+    struct bell *b = ch->bell[peer_index(ch, to)];
+    if (!b) return;
+    atomic_fetch_add(&b->rung, 1); /* before the look: the worker looks at the word after it has said so */
+    if (atomic_load(&b->asleep)) syscall(SYS_futex, (void *)&b->rung, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 static dr_status send_frame(struct dr_channel *base, int32_t to, const uint8_t *frame, size_t bytes) {
     struct mpi *ch = (struct mpi *)base;
     DR_ASSERT(to >= ch->first_peer && to < ch->first_peer + ch->n_peer);
@@ -154,6 +182,7 @@ static dr_status send_frame(struct dr_channel *base, int32_t to, const uint8_t *
         dr_mpi_lock();
         dr_status st = send_locked(ch, to, frame, bytes, &full);
         dr_mpi_unlock();
+        if (st.code == DR_OK && !full) ring(ch, to);
         if (st.code != DR_OK || !full) return st;
         if (base->end == 0 || dr_clock_ns() >= until)
             return dr_fail(DR_EPEER, "end %d: %d frames to end %d are unsent; it does not take them",
@@ -175,6 +204,8 @@ static dr_status test(struct mpi *ch) { /* lock held */
     DR_TRY(reap(ch));
     if (ch->next_ready < ch->n_ready || ch->n_peer == 0) return dr_ok();
     int rc = MPI_Testsome(ch->n_peer, ch->posted, &n, ch->ready, ch->status);
+    if (rc == MPI_SUCCESS && n == 0) /* the first one took in what has arrived, after it had looked */
+        rc = MPI_Testsome(ch->n_peer, ch->posted, &n, ch->ready, ch->status);
     ch->next_ready = 0;
     ch->n_ready = n == MPI_UNDEFINED ? 0 : n;
     return mpi_ok(rc, "receive at", ch->base.end);
@@ -195,6 +226,19 @@ static dr_status take(struct mpi *ch, uint8_t *frame, size_t room, int32_t *from
     if (fits) return dr_ok();
     return dr_fail(DR_EPROTO, "end %d: a frame of %d bytes from end %d, room for %zu", ch->base.end, n,
                    ch->first_peer + i, room);
+}
+
+/* Until the bell has rung since `seen` was read, or ns have passed. */
+static void await_bell(struct mpi *ch, uint32_t seen, uint64_t ns) {
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct bell *b = ch->own;
+    atomic_store(&b->asleep, 1);
+    if (atomic_load(&b->rung) == seen) syscall(SYS_futex, (void *)&b->rung, FUTEX_WAIT, seen, &t, NULL, 0);
+    atomic_store(&b->asleep, 0);
+    if (atomic_load(&b->rung) == seen) return;
+    dr_mpi_lock();
+    ch->busy_ns = dr_clock_ns();
+    dr_mpi_unlock();
 }
 
 static void pause_for(uint64_t busy_ns, uint64_t now, uint64_t deadline_ns) {
@@ -218,6 +262,7 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
     struct mpi *ch = (struct mpi *)base;
     *bytes = 0;
     for (;;) {
+        uint32_t rung = ch->own ? atomic_load(&ch->own->rung) : 0; /* before the test: none is missed */
         dr_mpi_lock();
         dr_status st = test(ch);
         bool any = st.code == DR_OK && ch->next_ready < ch->n_ready;
@@ -229,7 +274,10 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
         uint64_t now = dr_clock_ns();
         if (base->idle_ns == 0) base->idle_ns = now;
         if (now >= deadline_ns) return dr_ok();
-        pause_for(busy, now, deadline_ns);
+        if (ch->own && now > busy + IDLE_NS)
+            await_bell(ch, rung, deadline_ns - now < BELL_SLEEP_NS ? deadline_ns - now : BELL_SLEEP_NS);
+        else
+            pause_for(busy, now, deadline_ns);
     }
 }
 
@@ -257,6 +305,7 @@ static void destroy(struct dr_channel *base) {
     }
     dr_mpi_unlock();
     for (int32_t i = ch->n_flight; i < ch->n_flight + ch->n_spare; i++) free(ch->slot[i].data);
+    free(ch->bell);
     free(ch->in);
     free(ch->posted);
     free(ch->ready);
@@ -275,6 +324,7 @@ static const struct dr_channel_ops mpi_ops = {.send = send_frame, .recv = recv_f
 static bool allocate(struct mpi *ch) {
     size_t n = (size_t)ch->n_peer + 1, slots = n * DR_CHANNEL_UNSENT_MAX;
     ch->n_slot_max = (int32_t)slots;
+    ch->bell = calloc(n, sizeof *ch->bell);
     ch->in = calloc(n, sizeof *ch->in);
     ch->posted = malloc(n * sizeof *ch->posted);
     ch->ready = calloc(n, sizeof *ch->ready);
@@ -283,8 +333,8 @@ static bool allocate(struct mpi *ch) {
     ch->flight = calloc(slots, sizeof *ch->flight);
     ch->slot = calloc(slots, sizeof *ch->slot);
     ch->done = calloc(slots, sizeof *ch->done);
-    if (!ch->in || !ch->posted || !ch->ready || !ch->status || !ch->unsent || !ch->flight || !ch->slot ||
-        !ch->done)
+    if (!ch->bell || !ch->in || !ch->posted || !ch->ready || !ch->status || !ch->unsent || !ch->flight ||
+        !ch->slot || !ch->done)
         return false;
     for (size_t i = 0; i < n; i++) ch->posted[i] = MPI_REQUEST_NULL;
     for (int32_t i = 0; i < ch->n_peer; i++) {
@@ -292,6 +342,37 @@ static bool allocate(struct mpi *ch) {
         if (!ch->in[i]) return false;
     }
     return true;
+}
+
+/* Lock held. Bells of the processes that share this one's host; a job without the coordinator there has none.
+ */
+static dr_status hang_bells(struct mpi *ch) {
+    MPI_Comm local;
+    MPI_Group all, here;
+    MPI_Win window; /* stays until MPI ends: freeing it is collective */
+    void *at = NULL;
+    int n = 0, coordinator = 0, number = 0;
+    DR_TRY(mpi_ok(MPI_Comm_split_type(ch->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local), "bells of",
+                  ch->base.end));
+    DR_TRY(mpi_ok(MPI_Comm_set_errhandler(local, MPI_ERRORS_RETURN), "bells of", ch->base.end));
+    DR_TRY(mpi_ok(MPI_Win_allocate_shared(2 * BELL_LINE, 1, MPI_INFO_NULL, local, &at, &window), "bells of",
+                  ch->base.end));
+    DR_TRY(mpi_ok(MPI_Comm_group(ch->comm, &all), "bells of", ch->base.end));
+    DR_TRY(mpi_ok(MPI_Comm_group(local, &here), "bells of", ch->base.end));
+    DR_TRY(mpi_ok(MPI_Comm_size(local, &n), "bells of", ch->base.end));
+    DR_TRY(mpi_ok(MPI_Group_translate_ranks(all, 1, &coordinator, here, &number), "bells of", ch->base.end));
+    for (int i = 0; i < n && number != MPI_UNDEFINED; i++) {
+        MPI_Aint size;
+        int unit, end = 0;
+        DR_TRY(mpi_ok(MPI_Win_shared_query(window, i, &size, &unit, &at), "bells of", ch->base.end));
+        DR_TRY(mpi_ok(MPI_Group_translate_ranks(here, 1, &i, all, &end), "bells of", ch->base.end));
+        struct bell *b = (struct bell *)(((uintptr_t)at + BELL_LINE - 1) / BELL_LINE * BELL_LINE);
+        if (ch->base.end == 0 && end > 0) ch->bell[peer_index(ch, end)] = b;
+        if (ch->base.end > 0 && end == ch->base.end) ch->own = b;
+    }
+    MPI_Group_free(&here);
+    MPI_Group_free(&all);
+    return dr_ok();
 }
 
 static dr_status join(struct mpi *ch) { /* lock held */
@@ -308,6 +389,7 @@ static dr_status join(struct mpi *ch) { /* lock held */
     ch->n_peer = rank == 0 ? size - 1 : 1;
     if (!allocate(ch))
         return dr_fail(DR_EFULL, "end %d: no memory for the buffers of %d peers", rank, ch->n_peer);
+    DR_TRY(hang_bells(ch));
     for (int32_t i = 0; i < ch->n_peer; i++) DR_TRY(post(ch, i));
     ch->busy_ns = dr_clock_ns();
     return dr_ok();

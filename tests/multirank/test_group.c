@@ -21,33 +21,38 @@ static int32_t host_of(int32_t worker) {
     return !how.hosts ? 0 : worker < 2 ? 7 : worker < 3 ? 3 : 5;
 }
 
-/* The form that members first, first + 1, ... should get. */
-static const char *expected_form(int32_t first, int32_t n) {
-    bool one = true, shared = false;
-    for (int32_t m = first + 1; m < first + n; m++) {
-        one = one && host_of(m) == host_of(first);
-        shared = shared || host_of(m) == host_of(m - 1);
-    }
-    if (n == 1 || how.form == DR_GROUP_MPI) return "mpi";
-    return one ? "shm" : shared ? "hier" : "mpi";
-}
-
 static const size_t sizes[] = {0, 1, 7, 1023, 4096, 65536, 65537, 300001, 2u << 20};
 
-/* All workers, or members [first, first + n) of them in descending order. NULL on the coordinator and on
- * workers outside. */
-static struct dr_group *make(int32_t first, int32_t n, bool down, int32_t tag, size_t call_bytes) {
-    int32_t me = multirank_channel()->end - 1, members[DR_GROUP_MEMBERS_MAX];
+/* The form that a group should get. */
+static const char *expected_form(const int32_t *members, int32_t n) {
+    bool shared = false, together = true; /* some host has two; every host's members are neighbours */
+    int32_t hosts = 1;
+    for (int32_t m = 1; m < n; m++) {
+        bool before = false;
+        for (int32_t k = 0; k < m; k++) before = before || host_of(members[k]) == host_of(members[m]);
+        bool neighbour = host_of(members[m]) == host_of(members[m - 1]);
+        hosts += !before;
+        shared = shared || before;
+        together = together && (neighbour || !before);
+    }
+    if (n == 1 || how.form == DR_GROUP_MPI) return "mpi";
+    return hosts == 1 ? "shm" : shared && together ? "hier" : "mpi";
+}
+
+/* These workers in this order. NULL on the coordinator and on workers outside. */
+static struct dr_group *make_of(const int32_t *members, int32_t n, int32_t tag, size_t call_bytes) {
+    int32_t worker = multirank_channel()->end - 1, me = -1;
     struct dr_group *g = NULL;
-    if (me < first || me >= first + n) return NULL;
-    for (int32_t m = 0; m < n; m++) members[m] = down ? first + n - 1 - m : first + m;
+    for (int32_t m = 0; m < n; m++)
+        if (members[m] == worker) me = m;
+    if (me < 0) return NULL;
     struct dr_group_spec spec = {.members = members,
                                  .n = n,
                                  .tag = tag,
                                  .call_bytes = call_bytes,
                                  .message_bytes = MESSAGES,
                                  .form = how.form,
-                                 .host = host_of(me)};
+                                 .host = host_of(worker)};
     dr_status st = dr_group_create(&spec, multirank_deadline(), &g);
     CU_ASSERT_EQUAL(st.code, DR_OK);
     if (st.code != DR_OK) {
@@ -55,10 +60,16 @@ static struct dr_group *make(int32_t first, int32_t n, bool down, int32_t tag, s
         return NULL;
     }
     g->deadline_ns = multirank_deadline();
-    CU_ASSERT_STRING_EQUAL(g->ops->name, expected_form(first, n));
-    CU_ASSERT_EQUAL(g->n, n);
-    CU_ASSERT_EQUAL(g->me, down ? first + n - 1 - me : me - first);
+    CU_ASSERT_STRING_EQUAL(g->ops->name, expected_form(members, n));
+    CU_ASSERT(g->n == n && g->me == me);
     return g;
+}
+
+/* Workers [first, first + n), or the same in descending order. */
+static struct dr_group *make(int32_t first, int32_t n, bool down, int32_t tag, size_t call_bytes) {
+    int32_t members[DR_GROUP_MEMBERS_MAX];
+    for (int32_t m = 0; m < n; m++) members[m] = down ? first + n - 1 - m : first + m;
+    return make_of(members, n, tag, call_bytes);
 }
 
 static int32_t workers(void) {
@@ -118,6 +129,37 @@ static void reduce_down(void) {
     CU_ASSERT_EQUAL(sum_and_compare(g, 5000, 0), 0);
     CU_ASSERT_EQUAL(sum_and_compare(g, 500000, 0), 0);
     dr_group_destroy(g);
+}
+
+static void reduce_mixed(void) { /* two members of a host, another host's between them */
+    const int32_t members[] = {0, 2, 1};
+    struct dr_group *g = workers() < 3 ? NULL : make_of(members, 3, 11, CALLS);
+    if (!g) return;
+    CU_ASSERT_EQUAL(sum_and_compare(g, 5000, 0), 0);
+    CU_ASSERT_EQUAL(sum_and_compare(g, 500000, 0), 0);
+    dr_group_destroy(g);
+}
+
+/* Only some mean shared memory, or expect messages: nobody gets a group. */
+static void disagreement(void) {
+    int32_t me = multirank_channel()->end - 1, members[DR_GROUP_MEMBERS_MAX], n = workers();
+    if (me < 0 || n < 2) return;
+    for (int32_t m = 0; m < n; m++) members[m] = m;
+    for (int kind = 0; kind < 3; kind++) {
+        struct dr_group *g = NULL;
+        struct dr_group_spec spec = {.members = members, .n = n, .tag = 30 + kind, .call_bytes = CALLS};
+        spec.form = kind == 0 && me == 0 ? DR_GROUP_SHM : DR_GROUP_MPI;
+        if (kind == 1 && me == 0) spec.message_bytes = 100;
+        if (kind == 2 && me == 0) spec.call_bytes = 0;
+        CU_ASSERT_EQUAL(dr_group_create(&spec, multirank_deadline(), &g).code, DR_EPROTO);
+        CU_ASSERT_PTR_NULL(g);
+    }
+    struct dr_group *g = NULL; /* shared memory is asked for and not possible */
+    struct dr_group_spec spec = {
+        .members = members, .n = n, .tag = 34, .call_bytes = CALLS, .form = DR_GROUP_SHM, .host = me};
+    CU_ASSERT_EQUAL(dr_group_create(&spec, multirank_deadline(), &g).code, DR_EMODEL);
+    CU_ASSERT(strstr(dr_error_text(), "use auto or mpi") != NULL);
+    CU_ASSERT_PTR_NULL(g);
 }
 
 /* Member m gives m x step bytes of value m; member 0 gives none. */
@@ -288,11 +330,13 @@ static CU_TestInfo cases[] = {
     {"sums have the bits of adding in member order, for every size", reduce_order},
     {"sums larger than the smallest member's buffer go in pieces with the same bits", reduce_pieces},
     {"member order is the order given, not the rank", reduce_down},
+    {"members of a host that are no neighbours are added in order, too", reduce_mixed},
     {"gathers take members without bytes, in place or not", gathers},
     {"all-to-all moves different sizes, some of them zero", alltoall},
     {"a ring in which all send first does not lock up", rings},
     {"a message longer than the buffer arrives whole", one_way},
     {"groups of some of the workers work side by side", sub_groups},
+    {"members that mean different groups are EPROTO, shared memory over hosts is EMODEL", disagreement},
     {"wrong member lists are refused by name", bad_members},
     {"time of a sum is printed", speed},
     CU_TEST_INFO_NULL,
