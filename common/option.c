@@ -33,14 +33,9 @@ static const struct {
     enum dr_command command;
     const char *name;
 } commands[] = {
-    {DR_CMD_SERVE, "serve"},
-    {DR_CMD_GENERATE, "generate"},
-    {DR_CMD_CHAT, "chat"},
-    {DR_CMD_SCORE, "score"},
-    {DR_CMD_TOKENIZE, "tokenize"},
-    {DR_CMD_INSPECT, "inspect"},
-    {DR_CMD_COORDINATOR, "coordinator"},
-    {DR_CMD_WORKER, "worker"},
+    {DR_CMD_SERVE, "serve"}, {DR_CMD_GENERATE, "generate"},       {DR_CMD_CHAT, "chat"},
+    {DR_CMD_SCORE, "score"}, {DR_CMD_TOKENIZE, "tokenize"},       {DR_CMD_INSPECT, "inspect"},
+    {DR_CMD_BENCH, "bench"}, {DR_CMD_COORDINATOR, "coordinator"}, {DR_CMD_WORKER, "worker"},
 };
 
 static const char *command_name(enum dr_command command) {
@@ -256,11 +251,21 @@ static int distance(const char *a, size_t n, const char *b) {
     return row[m];
 }
 
-static int find(const char *name, size_t bytes) {
-    for (int i = 0; i < DR_OPTION_COUNT; i++)
-        if (strlen(dr_option_table[i].name) == bytes && !memcmp(dr_option_table[i].name, name, bytes))
-            return i;
-    return -1;
+/* Two commands may give one name to two options: the command's own comes first. */
+static int find(enum dr_command command, const char *name, size_t bytes) {
+    int any = -1;
+    for (int i = 0; i < DR_OPTION_COUNT; i++) {
+        const struct dr_option_row *r = &dr_option_table[i];
+        if (strlen(r->name) != bytes || memcmp(r->name, name, bytes) != 0) continue;
+        if (r->commands & command) return i;
+        if (any < 0) any = i;
+    }
+    return any;
+}
+
+enum dr_option dr_option_find(enum dr_command command, const char *name, size_t bytes) {
+    const int i = find(command, name, bytes);
+    return i >= 0 && dr_option_table[i].commands & command ? (enum dr_option)i : DR_OPTION_COUNT;
 }
 
 static dr_status unknown(enum dr_command command, const char *name, size_t bytes) {
@@ -323,7 +328,7 @@ static dr_status take_line(struct dr_options *o, char *line, bool seen[DR_OPTION
     *equals = 0;
     const char *name = trim(text);
     size_t bytes = strlen(name);
-    int id = find(name, bytes);
+    int id = find(o->command, name, bytes);
     if (id < 0) return unknown(o->command, name, bytes);
     if (id == DR_OPTION_CONFIG) return dr_fail(DR_EUSAGE, "--config: a file cannot name another file");
     if (id == DR_OPTION_LINK_TOKEN)
@@ -397,10 +402,10 @@ static dr_status take_flag(enum dr_command command, int argc, char **argv, int *
                            const char **value) {
     const char *word = argv[*at] + 2, *equals = strchr(word, '=');
     size_t bytes = equals ? (size_t)(equals - word) : strlen(word);
-    int found = find(word, bytes);
+    int found = find(command, word, bytes);
     bool negated = false;
     if (found < 0 && !equals && !strncmp(word, "no-", 3)) {
-        found = find(word + 3, bytes - 3);
+        found = find(command, word + 3, bytes - 3);
         negated = found >= 0 && dr_option_table[found].type == DR_OPT_BOOL;
         if (!negated) found = -1;
     }
@@ -427,7 +432,7 @@ static dr_status take_flag(enum dr_command command, int argc, char **argv, int *
 
 static dr_status take_rest(struct dr_options *o, const char *word) {
     char seen[80];
-    const unsigned takes_model = DR_CMD_INSPECT | DR_CMD_SERVE | DR_CMD_CHAT;
+    const unsigned takes_model = DR_CMD_INSPECT | DR_CMD_SERVE | DR_CMD_CHAT | DR_CMD_BENCH;
     if (!(o->command & takes_model))
         return dr_fail(DR_EUSAGE, "'%s': %s takes options only; was a -- meant in front?", shown(word, seen),
                        command_name(o->command));
@@ -496,6 +501,27 @@ void dr_options_fini(struct dr_options *o) {
     for (int32_t i = 0; i < o->n_rest; i++) free(o->rest[i]);
     free(o->rest);
     *o = (struct dr_options){.command = o->command};
+}
+
+dr_status dr_options_copy(const struct dr_options *from, struct dr_options *out) {
+    struct dr_options o = *from;
+    bool good = true;
+    o.rest = calloc((size_t)from->n_rest + 1, sizeof *o.rest);
+    good = o.rest != NULL;
+    if (!good) o.n_rest = 0;
+    for (int i = 0; i < DR_OPTION_COUNT; i++) {
+        if (!from->value[i].text) continue;
+        o.value[i].text = strdup(from->value[i].text);
+        good = good && o.value[i].text;
+    }
+    for (int32_t i = 0; i < from->n_stop; i++) good = (o.stop[i] = strdup(from->stop[i])) && good;
+    for (int32_t i = 0; i < o.n_rest; i++) good = (o.rest[i] = strdup(from->rest[i])) && good;
+    if (!good) {
+        dr_options_fini(&o);
+        return dr_fail(DR_EFULL, "no memory for a copy of the options");
+    }
+    *out = o;
+    return dr_ok();
 }
 
 /* ---- for an exec ---- */

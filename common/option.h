@@ -19,9 +19,11 @@ enum dr_command {
     DR_CMD_INSPECT = 32,
     DR_CMD_COORDINATOR = 64,
     DR_CMD_WORKER = 128,
-    DR_CMD_ALL = 255,
-    DR_CMD_RUNS =
-        DR_CMD_SERVE | DR_CMD_GENERATE | DR_CMD_CHAT | DR_CMD_SCORE, /* those that start a cluster */
+    DR_CMD_BENCH = 256,
+    DR_CMD_ALL = 511,
+    DR_CMD_ONE_WEIGHTS =
+        DR_CMD_SERVE | DR_CMD_GENERATE | DR_CMD_CHAT | DR_CMD_SCORE, /* start one cluster; bench several */
+    DR_CMD_RUNS = DR_CMD_ONE_WEIGHTS | DR_CMD_BENCH,                 /* those that start clusters */
     DR_CMD_RANKS = DR_CMD_COORDINATOR | DR_CMD_WORKER,
     DR_CMD_CLUSTER = DR_CMD_RUNS | DR_CMD_RANKS,
     DR_CMD_LAYOUT = DR_CMD_CLUSTER | DR_CMD_INSPECT,
@@ -51,7 +53,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(HOSTS, "hosts", STRING, 0, 0, "", DR_CMD_RUNS, "A,B,...", "hosts of the workers, through mpirun (default: this machine)")      \
     X(HOSTFILE, "hostfile", STRING, 0, 0, "", DR_CMD_RUNS, "FILE", "the same as an Open MPI hostfile")                  \
     X(PRECISION, "precision", ENUM, 0, 0, "fast", DR_CMD_CLUSTER, "f32|fast", "fast: inputs of products may be rounded")  \
-    X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_CLUSTER, "native|int8", "native keeps the checkpoint's values exactly")           \
+    X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_ONE_WEIGHTS | DR_CMD_RANKS, "native|int8", "native keeps the checkpoint's values exactly")           \
     X(ISA, "isa", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|avx2|avx512|vnni|bf16", "instruction set of the kernels")   \
     X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER, "off|auto", "draft tokens with the model's MTP layer")       \
     X(REUSE, "reuse", ENUM, 0, 0, "off", DR_CMD_CLUSTER, "any|exact|off", "reuse cached pages of equal prefixes")       \
@@ -76,7 +78,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(TOP_P, "top-p", FLOAT, 0, 1, "", DR_CMD_SAMPLE, "P", "smallest set of tokens with this mass")                     \
     X(TOP_K, "top-k", INT, -1, 1048576, "", DR_CMD_SAMPLE, "K", "the K likeliest tokens (0, -1: all)")                  \
     X(MIN_P, "min-p", FLOAT, 0, 1, "", DR_CMD_SAMPLE, "P", "tokens at least P times as likely as the likeliest")        \
-    X(SEED, "seed", INT, 0, 9.2e18, "", DR_CMD_SAMPLE, "N", "seed of the draws (default: the system's)")                \
+    X(SEED, "seed", INT, 0, 9.2e18, "", DR_CMD_SAMPLE | DR_CMD_BENCH, "N", "seed of the draws (default: the system's); bench: of the ids (default: 0)") \
     X(REPETITION_PENALTY, "repetition-penalty", FLOAT, 0.01, 100, "", DR_CMD_SAMPLE, "X", "divides logits of tokens seen (1: off)")      \
     X(FREQUENCY_PENALTY, "frequency-penalty", FLOAT, -10, 10, "", DR_CMD_SAMPLE, "X", "subtracts X per occurrence in the answer")   \
     X(PRESENCE_PENALTY, "presence-penalty", FLOAT, -10, 10, "", DR_CMD_SAMPLE, "X", "subtracts X once for tokens of the answer")    \
@@ -89,6 +91,17 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(TEXT, "text", STRING, 0, 0, "", DR_CMD_SCORE, "FILE", "text to score (-: stdin)")                                 \
     X(IDS, "ids", STRING, 0, 0, "", DR_CMD_SCORE, "5,17,9", "token ids to score")                                       \
     X(LOGITS, "logits", STRING, 0, 0, "", DR_CMD_SCORE, "FILE", "write all logits as safetensors: logits [n, vocab] f32") \
+    X(LAYOUTS, "layouts", STRING, 0, 0, "", DR_CMD_BENCH, "A=X,B=Y;...", "clusters to measure one after the other, each by its own cluster options: \"tp=1;tp=2;tp=2,pp=2\"") \
+    X(BENCH_WEIGHTS, "weights", STRING, 0, 0, "native", DR_CMD_BENCH, "native,int8", "weights types to measure; native keeps the checkpoint's values exactly") \
+    X(PROMPT_LENGTHS, "prompt-lengths", STRING, 0, 0, "512", DR_CMD_BENCH, "N,...", "prompt tokens to measure prefill with (0: none)") \
+    X(GEN_LENGTHS, "gen-lengths", STRING, 0, 0, "128", DR_CMD_BENCH, "N,...", "tokens to generate in a measurement (0: none)") \
+    X(DEPTHS, "depths", STRING, 0, 0, "0", DR_CMD_BENCH, "N,...", "tokens that are in the cache before a measurement begins; for prefill multiples of step-tokens") \
+    X(BATCH, "batch", STRING, 0, 0, "1", DR_CMD_BENCH, "N,...", "sequences at the same time; prefill at a depth is measured with one") \
+    X(REPS, "reps", INT, 1, 1000, "5", DR_CMD_BENCH, "N", "repetitions of each measurement")                            \
+    X(WARMUP, "warmup", INT, 0, 100, "1", DR_CMD_BENCH, "N", "runs before the repetitions that are not counted")         \
+    X(FORMAT, "format", ENUM, 0, 0, "table", DR_CMD_BENCH, "table|json|markdown", "how the report is printed")           \
+    X(ROOFLINE, "roofline", BOOL, 0, 0, "false", DR_CMD_BENCH, "", "print the time that bytes and operations predict beside the measured one") \
+    X(TRACE, "trace", STRING, 0, 0, "", DR_CMD_BENCH, "FILE", "write the measured steps of all ranks for chrome://tracing or Perfetto") \
     X(TOKENIZER, "tokenizer", STRING, 0, 0, "", DR_CMD_TOKENIZE, "FILE", "tokenizer.json, when there is no model")      \
     X(JSONL, "jsonl", BOOL, 0, 0, "false", DR_CMD_TOKENIZE, "", "a JSON object a line on stdin and stdout")             \
     X(LINK, "link", STRING, 0, 0, "", DR_CMD_COORDINATOR, "PATH", "socket of the gateway (set by the gateway)")         \
@@ -151,6 +164,12 @@ const char *dr_option_name(enum dr_option id); /* "cache-width" */
 
 /* --epoch of a rank: 16 hexadecimal digits. Fails: EUSAGE. */
 DR_FALLIBLE dr_option_epoch(const struct dr_options *o, uint64_t *out);
+
+/* A copy with strings of its own. Fails: EFULL. */
+DR_FALLIBLE dr_options_copy(const struct dr_options *from, struct dr_options *out);
+
+/* The option that `command` knows by this name; DR_OPTION_COUNT: none. */
+enum dr_option dr_option_find(enum dr_command command, const char *name, size_t bytes);
 
 /* Sets a value as a flag would (the gateway resolves --pages, --context, --threads this way). Same failures
  * as parse. */

@@ -35,6 +35,14 @@ struct dr_engine_sink {
     void *arg;
 };
 
+/* Who watches the cluster's steps. Engine thread, as above; either may be NULL. */
+struct dr_step_sink {
+    void (*on_step)(void *arg, const struct dr_step_news *news); /* a step's result has come */
+    /* a rank's report; heard_ns: when it came, by this machine's clock */
+    void (*on_report)(void *arg, const struct dr_step_report *report, uint64_t heard_ns);
+    void *arg;
+};
+
 struct dr_engine_facts { /* a snapshot */
     enum dr_engine_state state;
     char reason[DR_TEXT_MAX + 1]; /* last failure, "" if none */
@@ -72,6 +80,10 @@ uint64_t dr_engine_next_id(struct dr_engine *e);
 
 /* Any thread. The request ends with on_done(CANCELLED) within one step, unless it has ended already. */
 void dr_engine_cancel(struct dr_engine *e, uint64_t request);
+
+/* Any thread. From now on, in every epoch, the coordinator does what `bits` (enum dr_watch_bits) ask;
+ * requests submitted later run under them. sink is copied; its arg must live as long as the engine. */
+void dr_engine_watch(struct dr_engine *e, uint32_t bits, const struct dr_step_sink *sink);
 
 /* Any thread. facts is large: keep it off small stacks. */
 void dr_engine_facts(struct dr_engine *e, struct dr_engine_facts *out);

@@ -117,6 +117,32 @@ static dr_status take_stats(struct dr_engine *e, const uint8_t *body, size_t byt
     return dr_ok();
 }
 
+static struct dr_step_sink watcher(struct dr_engine *e) {
+    pthread_mutex_lock(&e->lock);
+    const struct dr_step_sink sink = e->watch;
+    pthread_mutex_unlock(&e->lock);
+    return sink;
+}
+
+static dr_status take_step_news(struct dr_engine *e, const uint8_t *body, size_t bytes, struct dr_arena *a) {
+    struct dr_step_news step;
+    const struct dr_step_sink sink = watcher(e);
+    DR_TRY(dr_decode_step_news(body, bytes, a, &step));
+    if (sink.on_step) sink.on_step(sink.arg, &step);
+    return dr_ok();
+}
+
+static dr_status take_step_report(struct dr_engine *e, const uint8_t *body, size_t bytes,
+                                  struct dr_arena *a) {
+    struct dr_step_report report;
+    const struct dr_step_sink sink = watcher(e);
+    DR_TRY(dr_decode_step_report(body, bytes, a, &report));
+    if (report.rank >= e->facts.n_rank)
+        return dr_fail(DR_EPROTO, "a report of rank %d, expected 0 to %d", report.rank, e->facts.n_rank - 1);
+    if (sink.on_report) sink.on_report(sink.arg, &report, dr_clock_ns());
+    return dr_ok();
+}
+
 static dr_status take_progress(struct dr_engine *e, const uint8_t *body, size_t bytes, struct dr_arena *a) {
     struct dr_progress progress;
     DR_TRY(dr_decode_progress(body, bytes, a, &progress));
@@ -145,6 +171,10 @@ static dr_status dispatch(struct dr_engine *e, const struct dr_frame *f, const u
         return take_stats(e, body, f->bytes, a);
     case DR_MSG_CLUSTER_FAULT:
         return take_fault(e, body, f->bytes, a, news);
+    case DR_MSG_STEP_NEWS:
+        return take_step_news(e, body, f->bytes, a);
+    case DR_MSG_STEP_REPORT:
+        return take_step_report(e, body, f->bytes, a);
     case DR_MSG_PROGRESS:
         return take_progress(e, body, f->bytes, a);
     default:

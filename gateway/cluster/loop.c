@@ -263,6 +263,7 @@ static void became_ready(struct dr_engine *e) {
     e->was_ready = true;
     pthread_mutex_lock(&e->lock);
     e->alive_ns = dr_clock_ns();
+    e->watch_unsent = e->watch_bits != 0;
     pthread_mutex_unlock(&e->lock);
     set_state(e, DR_ENGINE_READY);
     dr_log(DR_LOG_INFO, "ready", "epoch=%016" PRIx64 " ranks=%d tp=%d pp=%d c=%d pages=%d watched=%d",
@@ -304,10 +305,10 @@ static void flush_link(struct dr_engine *e) {
     }
 }
 
-static void send_word(struct dr_engine *e, enum dr_msg type) {
+static void send_word(struct dr_engine *e, enum dr_msg type, uint64_t value) {
     uint8_t frame[DR_FRAME_HEADER + 32];
     size_t bytes = 0;
-    dr_status st = dr_encode_word(type, e->facts.epoch, 0, frame, sizeof frame, &bytes);
+    dr_status st = dr_encode_word(type, e->facts.epoch, value, frame, sizeof frame, &bytes);
     pthread_mutex_lock(&e->lock);
     if (st.code == DR_OK && e->link) st = dr_link_send(e->link, frame, bytes);
     pthread_mutex_unlock(&e->lock);
@@ -395,11 +396,15 @@ static void on_ranks(struct dr_engine *e, const struct pollfd *p, nfds_t n) {
 static void on_marks(struct dr_engine *e, bool *drain_sent) {
     pthread_mutex_lock(&e->lock);
     const bool draining = e->draining, abandon = e->abandon;
+    const bool watch = e->phase == DR_PHASE_READY && e->watch_unsent;
+    const uint32_t bits = e->watch_bits;
+    if (watch) e->watch_unsent = false;
     pthread_mutex_unlock(&e->lock);
+    if (watch) send_word(e, DR_MSG_WATCH, bits); /* before the requests that it is meant for */
     if (e->phase == DR_PHASE_READY) dr_request_send_waiting(e);
     if (draining && !*drain_sent && e->phase == DR_PHASE_READY) {
         *drain_sent = true;
-        send_word(e, DR_MSG_DRAIN);
+        send_word(e, DR_MSG_DRAIN, 0);
     }
     if (draining && e->phase != DR_PHASE_READY) dr_request_refuse_waiting(e, "the server is shutting down");
     if (abandon) dr_request_end_all(e, DR_FINISH_CANCELLED, false);

@@ -61,6 +61,9 @@ struct dr_engine {
     uint64_t next_id;
     bool stop, draining, abandon;
     bool was_ready;
+    uint32_t watch_bits;
+    bool watch_unsent; /* this epoch's coordinator does not know the bits yet */
+    struct dr_step_sink watch;
     struct dr_request *bucket[DR_BUCKETS], *oldest, *newest;
     int32_t n_open;
     struct dr_link *link; /* set and destroyed by the engine thread under the lock */

@@ -37,8 +37,12 @@ static const struct {
     {DR_CMD_SERVE, "--no-port", "--no-port: no such option of serve; --help lists them"},
     {DR_CMD_GENERATE, "--port 80", "--port: not an option of generate; it belongs to serve"},
     {DR_CMD_TOKENIZE, "--tp 2",
-     "--tp: not an option of tokenize; it belongs to serve, generate, chat, score, inspect, coordinator, "
-     "worker"},
+     "--tp: not an option of tokenize; it belongs to serve, generate, chat, score, inspect, bench, "
+     "coordinator, worker"},
+    {DR_CMD_BENCH, "--reps 0", "--reps: expected a whole number from 1 to 1000, found '0'"},
+    {DR_CMD_SERVE, "--reps 2", "--reps: not an option of serve; it belongs to bench"},
+    {DR_CMD_GENERATE, "--weights native,int8",
+     "--weights: expected one of native, int8, found 'native,int8'"},
     {DR_CMD_SERVE, "--link x", "--link: not an option of serve; it belongs to coordinator"},
     {DR_CMD_COORDINATOR, "--link-token 00", "--link-token: taken from the environment only"},
     {DR_CMD_GENERATE, "--tp", "--tp: a value is missing; expected a whole number from 0 to 64"},
@@ -195,6 +199,43 @@ static void takes_a_model_without_flag(void) {
     dr_options_fini(&o);
 }
 
+/* bench takes a list under the name that elsewhere means one type; workers get the one that is set for them.
+ */
+static void one_name_may_be_two_options(void) {
+    struct dr_options o;
+    char *flag[DR_OPTION_COUNT];
+    CU_ASSERT_FATAL(parse(DR_CMD_BENCH, "--weights native,int8", &o).code == DR_OK);
+    CU_ASSERT_STRING_EQUAL(dr_option_text(&o, DR_OPTION_BENCH_WEIGHTS), "native,int8");
+    CU_ASSERT_STRING_EQUAL(dr_option_text(&o, DR_OPTION_WEIGHTS), "native");
+    CU_ASSERT(dr_option_set(&o, DR_OPTION_WEIGHTS, "int8").code == DR_OK);
+    int32_t n = dr_options_flags(&o, DR_CMD_WORKER, flag, DR_OPTION_COUNT), weights = 0;
+    for (int32_t i = 0; i < n; i++) {
+        weights += !strncmp(flag[i], "--weights", 9);
+        CU_ASSERT(strncmp(flag[i], "--weights", 9) != 0 || !strcmp(flag[i], "--weights=int8"));
+        free(flag[i]);
+    }
+    CU_ASSERT_EQUAL(weights, 1);
+    dr_options_fini(&o);
+    CU_ASSERT(dr_option_find(DR_CMD_BENCH, "weights", 7) == DR_OPTION_BENCH_WEIGHTS);
+    CU_ASSERT(dr_option_find(DR_CMD_WORKER, "weights", 7) == DR_OPTION_WEIGHTS);
+    CU_ASSERT(dr_option_find(DR_CMD_TOKENIZE, "weights", 7) == DR_OPTION_COUNT);
+    CU_ASSERT(dr_option_find(DR_CMD_BENCH, "weight", 6) == DR_OPTION_COUNT);
+}
+
+static void a_copy_has_its_own_strings(void) {
+    struct dr_options o, copy;
+    CU_ASSERT_FATAL(parse(DR_CMD_GENERATE, "--model a --tp 3 --stop x --stop y", &o).code == DR_OK);
+    CU_ASSERT_FATAL(dr_options_copy(&o, &copy).code == DR_OK);
+    CU_ASSERT(dr_option_set(&copy, DR_OPTION_MODEL, "b").code == DR_OK);
+    CU_ASSERT(dr_option_set(&copy, DR_OPTION_TP, "4").code == DR_OK);
+    CU_ASSERT_STRING_EQUAL(dr_option_text(&o, DR_OPTION_MODEL), "a");
+    CU_ASSERT(dr_option_int(&o, DR_OPTION_TP) == 3 && dr_option_int(&copy, DR_OPTION_TP) == 4);
+    dr_options_fini(&o);
+    CU_ASSERT(copy.n_stop == 2 && !strcmp(copy.stop[0], "x") && !strcmp(copy.stop[1], "y"));
+    CU_ASSERT_STRING_EQUAL(dr_option_text(&copy, DR_OPTION_MODEL), "b");
+    dr_options_fini(&copy);
+}
+
 static void a_bad_set_leaves_the_old_value(void) {
     struct dr_options o;
     CU_ASSERT_EQUAL_FATAL(parse(DR_CMD_GENERATE, "--tp 2", &o).code, DR_OK);
@@ -345,6 +386,8 @@ static CU_TestInfo cases[] = {
     {"the last of two equal flags wins", last_flag_wins},
     {"the word behind a flag is its value whatever it looks like", value_may_look_like_a_flag},
     {"a model may come without its flag", takes_a_model_without_flag},
+    {"one name may be two options of different commands", one_name_may_be_two_options},
+    {"a copy has its own strings", a_copy_has_its_own_strings},
     {"a refused set leaves the old value", a_bad_set_leaves_the_old_value},
     {"flag beats environment beats file beats default", flag_beats_environment_beats_file_beats_default},
     {"the environment is refused by its name", environment_names_the_file_and_is_refused_by_name},
