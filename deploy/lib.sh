@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 programs_packages=(build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin openssh-client libjansson-dev libssl-dev
     libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libmicrohttpd-dev libedit-dev)
 # shellcheck disable=SC2034
-tests_packages=(libcunit1-dev python3 python3-venv procps)
+tests_packages=(libcunit1-dev libsimde-dev python3 python3-venv procps)
 # shellcheck disable=SC2034
 ci_packages=(clang-14 libclang-rt-14-dev clang-format-14 shellcheck)
 
