@@ -21,9 +21,10 @@ enum { LINE = 512 };
 
 static const uint64_t SECOND_NS = 1000000000U, CHECK_NS = 200000000U, JOIN_NS = 60 * 1000000000U;
 /* Naps of contracts.md 7: a twentieth of the expected step while one runs; a millisecond when idle, longer
- * the longer it lasts. A frame of the gateway ends a nap at once. */
+ * the longer it lasts. A frame of the gateway ends a nap at once; idle workers send beats only, which may lie
+ * a tenth of a second. */
 static const uint64_t NAP_LEAST_NS = 20000, NAP_STEP_MOST_NS = 2000000, NAP_IDLE_LEAST_NS = 1000000,
-                      NAP_IDLE_MOST_NS = 20000000;
+                      NAP_IDLE_MOST_NS = 100000000;
 
 struct loop {
     const struct dr_loop_setup *setup;
@@ -147,7 +148,7 @@ static dr_status worker_frame(struct loop *l, int32_t rank, const struct dr_fram
     }
 }
 
-/* Takes what has come; *any: something did. */
+/* Takes what has come; *any: something besides beats did. */
 static dr_status hear_workers(struct loop *l, bool *any) {
     for (;;) {
         int32_t from = 0;
@@ -155,7 +156,6 @@ static dr_status hear_workers(struct loop *l, bool *any) {
         DR_TRY(
             dr_channel_recv(l->setup->channel, l->in, DR_FRAME_HEADER + DR_MPI_FRAME_MAX, 0, &from, &bytes));
         if (bytes == 0) return dr_ok();
-        *any = true;
         struct dr_frame f;
         if (bytes < DR_FRAME_HEADER)
             return dr_fail(DR_EPROTO, "a frame of rank %d has %zu bytes", from - 1, bytes);
@@ -166,6 +166,7 @@ static dr_status hear_workers(struct loop *l, bool *any) {
                            "rank %d: %s of %zu bytes, header says %u; epoch %016" PRIx64
                            ", expected %016" PRIx64,
                            from - 1, dr_msg_name(f.type), bytes, f.bytes, f.epoch, l->setup->epoch);
+        *any = *any || f.type != DR_MSG_BEAT; /* a beat each second is no sign that more is near */
         dr_arena_rewind(&l->post.scratch, 0);
         DR_TRY(worker_frame(l, from - 1, &f, l->in + DR_FRAME_HEADER));
         if (f.type == DR_MSG_STEP_RESULT) return dr_ok(); /* the next plan goes first */
