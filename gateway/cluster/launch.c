@@ -20,6 +20,8 @@
 
 extern char **environ;
 
+enum { HOST_RANKS_MAX = 4096 };
+
 /* ---- where the programs are ---- */
 
 static dr_status beside(const char *folder, const char *name, char *out, size_t room) {
@@ -56,6 +58,17 @@ static bool host_char(char c) {
            c == '-' || c == '_' || c == ':';
 }
 
+/* NAME or NAME:RANKS. */
+static dr_status check_ranks(const char *entry, size_t bytes, int32_t number) {
+    const char *colon = memchr(entry, ':', bytes);
+    char *end = NULL;
+    if (!colon) return dr_ok();
+    long ranks = strtol(colon + 1, &end, 10);
+    if (colon > entry && end == entry + bytes && ranks >= 1 && ranks <= HOST_RANKS_MAX) return dr_ok();
+    return dr_fail(DR_EUSAGE, "--hosts: entry %d: expected NAME or NAME:RANKS with 1..%d ranks", number,
+                   HOST_RANKS_MAX);
+}
+
 static dr_status count_list(const char *list, int32_t *n_host) {
     int32_t n = 0;
     for (const char *p = list;;) {
@@ -67,6 +80,7 @@ static dr_status count_list(const char *list, int32_t *n_host) {
             if (!host_char(p[i]) || (i == 0 && p[i] == '-'))
                 return dr_fail(DR_EUSAGE, "--hosts: name %d holds a character that no host name has", n + 1);
         n++;
+        DR_TRY(check_ranks(p, bytes, n));
         if (!p[bytes]) break;
         p += bytes + 1;
     }
@@ -150,22 +164,52 @@ static bool add_flags(struct dr_words *w, const struct dr_options *o, enum dr_co
     return good;
 }
 
-/* Hosts in order, each with the same number of places, so that neighbouring ranks share a host. */
-static bool add_hosts(struct dr_words *w, const struct dr_launch *l, const struct dr_options *o) {
-    const char *list = dr_option_text(o, DR_OPTION_HOSTS), *file = dr_option_text(o, DR_OPTION_HOSTFILE);
-    if (*file) return add(w, "-hostfile") && add(w, "%s", file);
-    if (!*list) return true;
-    if (strchr(list, ':')) return add(w, "-host") && add(w, "%s", list);
-    const int32_t places = dr_ceil_div(l->n_worker, l->n_host);
-    char text[8192];
-    size_t n = 0;
-    for (const char *p = list; *p;) {
-        int bytes = (int)strcspn(p, ",");
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%.*s:%d", n ? "," : "", bytes, p, places);
-        if (n >= sizeof text) return false;
+/* One part of mpirun's command line: n workers, on `host` if that is given. */
+static bool add_workers(struct dr_words *w, const struct dr_launch *l, const struct dr_options *o,
+                        uint64_t epoch, int32_t n, int host_bytes, const char *host) {
+    bool good = add(w, ":");
+    if (host_bytes > 0) good = good && add(w, "-host") && add(w, "%.*s:%d", host_bytes, host, n);
+    good = good && add(w, "-np") && add(w, "%d", n) && add(w, "%s", l->worker);
+    return good && add_flags(w, o, DR_CMD_WORKER) && add(w, "--epoch=%016" PRIx64, epoch);
+}
+
+/* Ranks that an entry NAME or NAME:RANKS of --hosts asks for; *name_bytes: of NAME. */
+static int32_t entry_ranks(const char *entry, size_t bytes, int32_t otherwise, int *name_bytes) {
+    const char *colon = memchr(entry, ':', bytes);
+    *name_bytes = (int)(colon ? (size_t)(colon - entry) : bytes);
+    return colon ? (int32_t)strtol(colon + 1, NULL, 10) : otherwise;
+}
+
+/* Hosts in order, each a part of its own with its share of the ranks, so that neighbouring ranks share a
+ * host. One part for all of them would not do: mpirun takes the coordinator's place off its host and gives
+ * the surplus to another. What the entries leave over goes to the last host. */
+static bool add_hosts(struct dr_words *w, const struct dr_launch *l, const struct dr_options *o,
+                      uint64_t epoch) {
+    const char *list = dr_option_text(o, DR_OPTION_HOSTS);
+    const int32_t share = strchr(list, ':') ? 1 : dr_ceil_div(l->n_worker, l->n_host);
+    int32_t left = l->n_worker;
+    bool good = true;
+    for (const char *p = list; *p && left > 0 && good;) {
+        size_t bytes = strcspn(p, ",");
+        int name_bytes = 0;
+        int32_t n = dr_min_i32(entry_ranks(p, bytes, share, &name_bytes), left);
+        if (!p[bytes]) n = left;
+        good = add_workers(w, l, o, epoch, n, name_bytes, p);
+        left -= n;
         p += bytes + (p[bytes] == ',');
     }
-    return add(w, "-host") && add(w, "%s", text);
+    return good;
+}
+
+/* A hostfile speaks of places itself. */
+static bool add_all_workers(struct dr_words *w, const struct dr_launch *l, const struct dr_options *o,
+                            uint64_t epoch) {
+    const char *file = dr_option_text(o, DR_OPTION_HOSTFILE);
+    if (*dr_option_text(o, DR_OPTION_HOSTS)) return add_hosts(w, l, o, epoch);
+    if (!*file) return add_workers(w, l, o, epoch, l->n_worker, 0, NULL);
+    return add(w, ":") && add(w, "-hostfile") && add(w, "%s", file) && add(w, "-np") &&
+           add(w, "%d", l->n_worker) && add(w, "%s", l->worker) && add_flags(w, o, DR_CMD_WORKER) &&
+           add(w, "--epoch=%016" PRIx64, epoch);
 }
 
 dr_status dr_launch_words(const struct dr_launch *l, const struct dr_options *o, uint64_t epoch,
@@ -176,9 +220,7 @@ dr_status dr_launch_words(const struct dr_launch *l, const struct dr_options *o,
            add(&w, "%s", l->coordinator);
     good = good && add_flags(&w, o, DR_CMD_COORDINATOR) && add(&w, "--link=%s", l->link) &&
            add(&w, "--epoch=%016" PRIx64, epoch);
-    good = good && add(&w, ":") && add_hosts(&w, l, o) && add(&w, "-np") && add(&w, "%d", l->n_worker) &&
-           add(&w, "%s", l->worker);
-    good = good && add_flags(&w, o, DR_CMD_WORKER) && add(&w, "--epoch=%016" PRIx64, epoch);
+    good = good && add_all_workers(&w, l, o, epoch);
     if (!good) {
         dr_words_fini(&w);
         return dr_fail(DR_EFULL,

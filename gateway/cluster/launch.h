@@ -7,7 +7,7 @@
 
 #include "common/option.h"
 
-enum { DR_PATH_MAX = 4096, DR_WORDS_MAX = 256, DR_TOKEN_BYTES = 32 };
+enum { DR_PATH_MAX = 4096, DR_WORDS_MAX = 4096, DR_TOKEN_BYTES = 32 };
 
 struct dr_launch {
     char mpirun[DR_PATH_MAX]; /* found in PATH unless it has a slash */

@@ -73,26 +73,36 @@ static void local_command_line(void) {
     dr_options_fini(&o);
 }
 
-static void command_line_as_root_on_hosts(void) {
+static void on_hosts(const char *hosts, const char *workers) {
     struct dr_options o;
     struct dr_words w;
     char text[4096], expected[4096];
-    char *argv[] = {"--hosts=a,b", "--tp=5"};
+    char *argv[] = {(char *)hosts, "--tp=5"};
     int32_t n_host = 0;
     options(&o, 2, argv);
     CU_ASSERT_EQUAL_FATAL(dr_launch_hosts(&o, &n_host).code, DR_OK);
-    CU_ASSERT_EQUAL_FATAL(n_host, 2);
     struct dr_launch l = launch_of(5, n_host);
     l.as_root = true;
     CU_ASSERT_EQUAL_FATAL(dr_launch_words(&l, &o, 1, &w).code, DR_OK);
     joined(&w, text, sizeof text);
-    snprintf(expected, sizeof expected, "%s%s", head,
-             "--allow-run-as-root -host localhost -np 1 /bin/c --link=/r/link --epoch=0000000000000001 : "
-             "-host a:3,b:3 -np 5 /bin/w "
-             "--epoch=0000000000000001");
+    snprintf(expected, sizeof expected, "%s%s%s", head,
+             "--allow-run-as-root -host localhost -np 1 /bin/c --link=/r/link --epoch=0000000000000001",
+             workers);
     CU_ASSERT_STRING_EQUAL(text, expected);
     dr_words_fini(&w);
     dr_options_fini(&o);
+}
+
+/* Five ranks. */
+static void command_line_as_root_on_hosts(void) {
+    on_hosts("--hosts=a,b", " : -host a:3 -np 3 /bin/w --epoch=0000000000000001"
+                            " : -host b:2 -np 2 /bin/w --epoch=0000000000000001");
+    on_hosts("--hosts=a:1,b:4", " : -host a:1 -np 1 /bin/w --epoch=0000000000000001"
+                                " : -host b:4 -np 4 /bin/w --epoch=0000000000000001");
+    on_hosts("--hosts=a:2,b",
+             " : -host a:2 -np 2 /bin/w --epoch=0000000000000001" /* the last takes what is left */
+             " : -host b:3 -np 3 /bin/w --epoch=0000000000000001");
+    on_hosts("--hosts=a:9,b,c", " : -host a:5 -np 5 /bin/w --epoch=0000000000000001");
 }
 
 static void hosts_are_checked(void) {
@@ -106,6 +116,10 @@ static void hosts_are_checked(void) {
         {"--hosts=a,", NULL, DR_EUSAGE,
          "--hosts: expected names with commas between them, found an empty name"},
         {"--hosts=a,b;rm", NULL, DR_EUSAGE, "--hosts: name 2 holds a character that no host name has"},
+        {"--hosts=a:0", NULL, DR_EUSAGE, "--hosts: entry 1: expected NAME or NAME:RANKS with 1..4096 ranks"},
+        {"--hosts=a,b:2x", NULL, DR_EUSAGE,
+         "--hosts: entry 2: expected NAME or NAME:RANKS with 1..4096 ranks"},
+        {"--hosts=:2", NULL, DR_EUSAGE, "--hosts: entry 1: expected NAME or NAME:RANKS with 1..4096 ranks"},
         {"--hosts=-x", NULL, DR_EUSAGE, "--hosts: name 1 holds a character that no host name has"},
         {"--hosts=a", "--hostfile=/x", DR_EUSAGE, "--hosts and --hostfile: give one of them"},
         {"--hostfile=/nowhere/f", NULL, DR_ENOENT,
