@@ -33,7 +33,8 @@ for d in common model kernels proto worker coordinator; do
     found=$(git ls-files "$d/*.c" "$d/*.h" | xargs grep -nE "#include \"($deny)/" /dev/null || true)
     [ -z "$found" ] || wrong "$d includes upward" "$found"
 done
-found=$(git ls-files 'gateway/*.c' 'gateway/*.h' | xargs grep -nE '#include "(coordinator|worker|kernels)/' /dev/null || true)
+found=$(git ls-files 'gateway/*.c' 'gateway/*.h' | xargs grep -nE '#include "(coordinator|worker|kernels)/' /dev/null |
+    grep -v 'gateway/bench/[a-z_]*\.[ch]:[0-9]*:#include "kernels/probe\.h"' || true) # peaks for the report of bench
 [ -z "$found" ] || wrong "gateway includes another program" "$found"
 for f in $(sources); do
     lines=$(wc -l <"$f")
