@@ -4,6 +4,7 @@
  * Owns: its buffers.
  * Why:  every layer pays two sums; a change of the waiting or of the pieces must be seen here before it is
  * believed. Run by hand, never by tests. */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,17 @@ static void must(dr_status st) {
     if (st.code == DR_OK) return;
     fprintf(stderr, "bench: %s\n", dr_error_text());
     _exit(1);
+}
+
+/* As the product does: a member keeps to a core of its own while there are enough. */
+static void bind_to_core(int32_t member) {
+    cpu_set_t all, one;
+    int k = 0;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 1) return;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && k++ == member % CPU_COUNT(&all)) CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) perror("bench: not bound");
 }
 
 enum what { SUM, GATHER, WHATS };
@@ -120,6 +132,7 @@ int main(int argc, char **argv) {
         printf("| ranks | form | call | of %d f32 | time of one: median (range) | processor time us | "
                "waiting us |\n",
                WIDTH);
+    if (ch->end > 0) bind_to_core(ch->end - 1);
     for (enum dr_group_form form = DR_GROUP_SHM; form <= DR_GROUP_MPI; form++)
         if (ch->end > 0) bench(ch->n_end - 1, form, seconds);
     multirank_meet(ch);
