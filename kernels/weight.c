@@ -4,7 +4,7 @@
  * Why:  see weight.h. */
 #include "kernels/weight.h"
 
-#include <emmintrin.h>
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -69,44 +69,54 @@ float dr_weight_at(const struct dr_weight *w, int32_t o, int32_t k) {
 
 int32_t dr_weight_find_nan(const uint8_t *code, int32_t n) {
     enum { RUN = 256 };
-    for (int32_t at = 0; at < n; at += RUN) {
-        int32_t len = dr_min_i32(RUN, n - at), found = 0;
-        for (int32_t k = 0; k < len; k++) found |= (code[at + k] & 0x7f) == 0x7f;
-        if (!found) continue;
-        for (int32_t k = 0; k < len; k++)
-            if ((code[at + k] & 0x7f) == 0x7f) return at + k;
+    int32_t at = 0;
+    for (; at + RUN <= n; at += RUN) {
+        uint8_t found = 0; /* bytes, so that a vector holds as many as it can */
+        for (int32_t k = 0; k < RUN; k++) found |= (uint8_t)((code[at + k] & 0x7f) == 0x7f);
+        if (found) break;
     }
+    for (; at < n; at++)
+        if ((code[at] & 0x7f) == 0x7f) return at;
     return -1;
 }
 
-static __m128i load4(const uint8_t *at) {
-    return _mm_loadu_si128((const __m128i *)(const void *)at);
+static __m256i load8(const uint8_t *at) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)at);
 }
 
-static void store4(uint8_t *at, __m128i v) {
-    _mm_storeu_si128((__m128i *)(void *)at, v);
+static void store8(uint8_t *at, __m256i low, __m256i high, int half) {
+    __m256i v =
+        half == 0 ? _mm256_permute2x128_si256(low, high, 0x20) : _mm256_permute2x128_si256(low, high, 0x31);
+    _mm256_storeu_si256((__m256i *)(void *)at, v);
 }
 
-/* Four dwords of four rows, `stride` bytes apart, to four dwords of cells that are `step` bytes apart. */
-static void transpose4(uint8_t *dst, size_t step, const uint8_t *src, size_t stride) {
-    __m128i r0 = load4(src), r1 = load4(src + stride), r2 = load4(src + 2 * stride),
-            r3 = load4(src + 3 * stride);
-    __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpackhi_epi32(r0, r1);
-    __m128i c = _mm_unpacklo_epi32(r2, r3), d = _mm_unpackhi_epi32(r2, r3);
-    store4(dst, _mm_unpacklo_epi64(a, c));
-    store4(dst + step, _mm_unpackhi_epi64(a, c));
-    store4(dst + 2 * step, _mm_unpacklo_epi64(b, d));
-    store4(dst + 3 * step, _mm_unpackhi_epi64(b, d));
+/* Eight dwords of eight rows, `stride` bytes apart, to eight dwords of cells that are `step` bytes apart. */
+static void transpose8(uint8_t *dst, size_t step, const uint8_t *src, size_t stride) {
+    __m256i pair[8], four[8];
+    for (size_t i = 0; i < 4; i++) {
+        __m256i a = load8(src + 2 * i * stride), b = load8(src + (2 * i + 1) * stride);
+        pair[2 * i] = _mm256_unpacklo_epi32(a, b);
+        pair[2 * i + 1] = _mm256_unpackhi_epi32(a, b);
+    }
+    for (size_t i = 0; i < 2; i++)
+        for (size_t k = 0; k < 2; k++) {
+            four[4 * i + 2 * k] = _mm256_unpacklo_epi64(pair[4 * i + k], pair[4 * i + 2 + k]);
+            four[4 * i + 2 * k + 1] = _mm256_unpackhi_epi64(pair[4 * i + k], pair[4 * i + 2 + k]);
+        }
+    for (size_t k = 0; k < 4; k++) { /* four[k]: dword k and k + 4 of rows 0-3; four[4 + k]: of rows 4-7 */
+        store8(dst + k * step, four[k], four[4 + k], 0);
+        store8(dst + (k + 4) * step, four[k], four[4 + k], 1);
+    }
 }
 
 /* 16 whole rows of one group of outputs. dst: the group's cell of the first step. */
 static void pack_group(uint8_t *dst, size_t step, const uint8_t *src, size_t stride, size_t row_bytes) {
-    size_t fours = row_bytes / 16;
-    for (size_t i = 0; i < fours; i++)
-        for (size_t r = 0; r < DR_LANES; r += 4)
-            transpose4(dst + i * 4 * step + r * 4, step, src + r * stride + i * 16, stride);
+    size_t eights = row_bytes / 32;
+    for (size_t i = 0; i < eights; i++)
+        for (size_t r = 0; r < DR_LANES; r += 8)
+            transpose8(dst + i * 8 * step + r * 4, step, src + r * stride + i * 32, stride);
     for (size_t r = 0; r < DR_LANES; r++)
-        for (size_t at = fours * 16; at < row_bytes; at += 4)
+        for (size_t at = eights * 32; at < row_bytes; at += 4)
             memcpy(dst + at / 4 * step + r * 4, src + r * stride + at,
                    row_bytes - at < 4 ? row_bytes - at : 4);
 }
@@ -145,23 +155,60 @@ void dr_weight_pack_cols(const struct dr_weight *w, void *data, int32_t first_in
         }
 }
 
-void dr_weight_quantise(const struct dr_weight *w, const float *row, int8_t *code, float *scale) {
-    for (int32_t b = 0; b < dr_weight_blocks(w->n_in, w->phase); b++) {
-        int32_t k0 = dr_weight_block_input(w, b), end = dr_weight_block_input(w, b + 1);
-        float lane[DR_LANES] = {0}, most = 0;
-        int32_t k = k0;
-        for (; k + DR_LANES <= end; k += DR_LANES)
-            for (int32_t i = 0; i < DR_LANES; i++)
-                lane[i] = fabsf(row[k + i]) > lane[i] ? fabsf(row[k + i]) : lane[i];
-        for (; k < end; k++) lane[0] = fabsf(row[k]) > lane[0] ? fabsf(row[k]) : lane[0];
-        for (int32_t i = 0; i < DR_LANES; i++) most = lane[i] > most ? lane[i] : most;
-        float step = most / 127, inverse = step > 0 ? 1 / step : 0;
-        if (!(inverse < INFINITY)) step = inverse = 0; /* nothing but subnormals: zero */
-        for (k = k0; k < end; k++) {
-            float v = row[k] * inverse +
-                      0x1.8p23f; /* the sum's last bit is worth 1: rounds to nearest, ties to even */
-            code[k] = (int8_t)(int32_t)(v - 0x1.8p23f);
+/* Largest size of 128 values; *number false when one is infinite or NaN. */
+static float block_top(const float *v, bool *number) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 peak = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+    float most[8], top = 0;
+    for (int i = 0; i < DR_BLOCK; i += 8) {
+        __m256 x = _mm256_loadu_ps(v + i);
+        peak = _mm256_max_ps(peak, _mm256_andnot_ps(sign, x));
+        odd = _mm256_or_ps(odd, _mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_NEQ_UQ));
+    }
+    _mm256_storeu_ps(most, peak);
+    for (int i = 0; i < 8; i++) top = most[i] > top ? most[i] : top;
+    *number = _mm256_movemask_ps(odd) == 0;
+    return top;
+}
+
+float dr_weight_round_block(const float *v, int8_t *code) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    bool number;
+    float top = block_top(v, &number), inverse = number && top > 0 ? 127.0f / top : 0;
+    if (!(inverse > 0 && inverse < INFINITY)) { /* zeros, or so small that they count as zeros */
+        memset(code, 0, DR_BLOCK);
+        return number ? 0 : NAN;
+    }
+    const __m256 by = _mm256_set1_ps(inverse);
+    for (int i = 0; i < DR_BLOCK; i += 32) {
+        __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(v + i), by));
+        __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(v + i + 8), by));
+        __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(v + i + 16), by));
+        __m256i d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(v + i + 24), by));
+        __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        _mm256_storeu_si256((__m256i *)(void *)(code + i), _mm256_permutevar8x32_epi32(bytes, order));
+    }
+    return top / 127.0f;
+}
+
+int32_t dr_weight_quantise(const struct dr_weight *w, const float *row, const float *factor, int8_t *code,
+                           float *scale) {
+    int32_t n_block = dr_weight_blocks(w->n_in, w->phase);
+    for (int32_t b = 0; b < n_block; b++) {
+        int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;
+        float step;
+        if (len == DR_BLOCK) {
+            step = dr_weight_round_block(row + k, code + k);
+        } else {
+            float part[DR_BLOCK] = {0};
+            int8_t rounded[DR_BLOCK];
+            memcpy(part, row + k, (size_t)len * sizeof *part);
+            step = dr_weight_round_block(part, rounded);
+            memcpy(code + k, rounded, (size_t)len);
         }
+        if (factor) step *= factor[b];
+        if (!(step < INFINITY)) return b;
         scale[(size_t)b * (size_t)dr_weight_out_padded(w->n_out)] = step;
     }
+    return -1;
 }

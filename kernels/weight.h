@@ -129,11 +129,17 @@ void dr_weight_pack_rows(const struct dr_weight *w, void *data, int32_t row, int
 void dr_weight_pack_cols(const struct dr_weight *w, void *data, int32_t first_in, int32_t n_in,
                          const void *src, size_t src_stride);
 
+/* 128 values to codes: the nearest multiples, ties to even, of the largest size / 127. Returns that step: 0
+ * for zeros (and sizes below about 1e-36, which count as zeros), NaN when a value is infinite or NaN (codes 0
+ * then). */
+float dr_weight_round_block(const float *v, int8_t *code);
+
 /* One output of an I8 matrix from its f32 values row [n_in], to codes [n_in] in row-major form for
- * dr_weight_pack_rows: for each block of 128 inputs the scale is the largest size / 127, a code is the value
- * / scale rounded to nearest, ties to even. scale: of this output in the first block; blocks are out_padded
- * apart. Values are finite. */
-void dr_weight_quantise(const struct dr_weight *w, const float *row, int8_t *code, float *scale);
+ * dr_weight_pack_rows, block by block of 128 inputs. factor [n_block], NULL: all 1: multiplies the values of
+ * a block. scale: of this output in the first block; blocks are out_padded apart. Returns the first block
+ * with an infinite value or NaN, -1: none. */
+int32_t dr_weight_quantise(const struct dr_weight *w, const float *row, const float *factor, int8_t *code,
+                           float *scale);
 
 /* Inputs of the slice in block b: [begin, end). */
 static inline int32_t dr_weight_block_input(const struct dr_weight *w, int32_t b) {

@@ -12,32 +12,6 @@
 #include "kernels/x86/matrix.h"
 #include "kernels/x86/vec.h"
 
-/* Codes of one block: the nearest multiples of its largest size / 127. Returns the scale; a block with
- * infinity or NaN has scale NaN, so that the row's outputs are NaN. */
-static inline float dr_int8_round(const float *block, int32_t *code) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 peak = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
-    float most[8], top = 0;
-    for (int i = 0; i < DR_BLOCK; i += 8) {
-        __m256 v = _mm256_loadu_ps(block + i);
-        peak = _mm256_max_ps(peak, _mm256_andnot_ps(sign, v));
-        odd = _mm256_or_ps(odd, _mm256_cmp_ps(_mm256_sub_ps(v, v), _mm256_setzero_ps(), _CMP_NEQ_UQ));
-    }
-    _mm256_storeu_ps(most, peak);
-    for (int i = 0; i < 8; i++) top = most[i] > top ? most[i] : top;
-    bool number = _mm256_movemask_ps(odd) == 0;
-    float inverse = number && top > 0 ? 127.0f / top : 0;
-    if (!(inverse > 0 && inverse < INFINITY)) { /* zeros, or so small that they count as zeros */
-        memset(code, 0, DR_BLOCK * sizeof *code);
-        return number ? 0 : NAN;
-    }
-    for (int i = 0; i < DR_BLOCK; i += 8) {
-        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(block + i), _mm256_set1_ps(inverse));
-        _mm256_storeu_si256((__m256i *)(void *)(code + i), _mm256_cvtps_epi32(v));
-    }
-    return top / 127.0f;
-}
-
 /* Block b of the inputs of one row, with the zeros in front of the first block and behind the last. */
 static inline void dr_int8_block(const struct dr_weight *w, int32_t b, const float *x, float *block) {
     int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;

@@ -38,7 +38,7 @@ struct dr_matrix_set {
 static inline void dr_strip_scales(const struct dr_weight *w, int32_t strip, int32_t b, float factor,
                                    float *scale) {
     int32_t first = strip * DR_STRIP, n = dr_min_i32(DR_STRIP, w->n_out - first);
-    if (w->type == DR_W_I8) {
+    if (w->type == DR_W_I8 && w->scale) {
         const float *from = w->scale + (size_t)b * (size_t)dr_weight_out_padded(w->n_out) + first;
         for (int32_t o = n; o < DR_STRIP; o++) scale[o] = 0;
         for (int32_t o = 0; o < n; o++) scale[o] = from[o] * factor;

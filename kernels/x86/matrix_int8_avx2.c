@@ -30,15 +30,16 @@ void dr_prepare_int8_avx2(const struct dr_weight *w, const float *x, void *prepa
     uint8_t *at = prepared;
     float *scale = (float *)(void *)(at + code_bytes(w)), block[DR_BLOCK];
     for (int32_t b = 0; b < dr_weight_blocks(w->n_in, w->phase); b++) {
-        int32_t n = (dr_weight_block_step(w, b + 1) - dr_weight_block_step(w, b)) * 4, code[DR_BLOCK];
+        int32_t n = (dr_weight_block_step(w, b + 1) - dr_weight_block_step(w, b)) * 4;
+        int8_t code[DR_BLOCK];
         int16_t pair[DR_BLOCK];
         dr_int8_block(w, b, x, block);
-        scale[b] = dr_int8_round(block, code);
+        scale[b] = dr_weight_round_block(block, code);
         for (int32_t i = 0; i < DR_BLOCK; i += 4) {
-            pair[i] = (int16_t)code[i];
-            pair[i + 1] = (int16_t)code[i + 2];
-            pair[i + 2] = (int16_t)code[i + 1];
-            pair[i + 3] = (int16_t)code[i + 3];
+            pair[i] = code[i];
+            pair[i + 1] = code[i + 2];
+            pair[i + 2] = code[i + 1];
+            pair[i + 3] = code[i + 3];
         }
         memcpy(at, pair, (size_t)n * 2);
         at += n * 2;

@@ -24,16 +24,14 @@ void dr_prepare_int8_vnni(const struct dr_weight *w, const float *x, void *prepa
     float *scale = (float *)(void *)(at + code_bytes(w)), block[DR_BLOCK];
     int32_t *start = (int32_t *)(void *)(scale + n_block);
     for (int32_t b = 0; b < n_block; b++) {
-        int32_t n = (dr_weight_block_step(w, b + 1) - dr_weight_block_step(w, b)) * 4, code[DR_BLOCK],
-                sum = 0;
-        int8_t byte[DR_BLOCK];
+        int32_t n = (dr_weight_block_step(w, b + 1) - dr_weight_block_step(w, b)) * 4, sum = 0;
+        int8_t code[DR_BLOCK];
         dr_int8_block(w, b, x, block);
-        scale[b] = dr_int8_round(block, code);
+        scale[b] = dr_weight_round_block(block, code);
         for (int32_t i = 0; i < DR_BLOCK; i++) {
-            byte[i] = (int8_t)code[i];
             sum += code[i];
         }
-        memcpy(at, byte, (size_t)n);
+        memcpy(at, code, (size_t)n);
         at += n;
         start[b] = -128 * sum;
     }

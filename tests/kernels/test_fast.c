@@ -76,7 +76,9 @@ static struct dr_weight int8_matrix(struct pool *p, int32_t n_out, int32_t n_in,
     uint8_t *data = pool_take(p, dr_weight_data_bytes(DR_W_I8, n_out, n_in, phase));
     float *scale = pool_take(p, dr_weight_scale_bytes(DR_W_I8, n_out, n_in, phase, 0));
     for (int32_t o = 0; o < n_out; o++)
-        dr_weight_quantise(&w, value + (size_t)o * (size_t)n_in, code + (size_t)o * (size_t)n_in, scale + o);
+        CU_ASSERT_EQUAL(dr_weight_quantise(&w, value + (size_t)o * (size_t)n_in, NULL,
+                                           code + (size_t)o * (size_t)n_in, scale + o),
+                        -1);
     dr_weight_pack_rows(&w, data, 0, n_out, code, (size_t)n_in);
     w.data = data;
     w.scale = scale;

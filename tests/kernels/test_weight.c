@@ -137,7 +137,8 @@ static void weight_quantised(void) {
     float *scale = pool_take(&p, dr_weight_scale_bytes(DR_W_I8, N_OUT, N_IN, PHASE, 0));
     uint8_t *data = pool_take(&p, dr_weight_data_bytes(DR_W_I8, N_OUT, N_IN, PHASE));
     memset(value + 3 * N_IN + 78, 0, 128 * sizeof *value); /* a block of zeros: inputs 78 to 205 */
-    for (int o = 0; o < N_OUT; o++) dr_weight_quantise(&w, value + o * N_IN, code + o * N_IN, scale + o);
+    for (int o = 0; o < N_OUT; o++)
+        CU_ASSERT_EQUAL(dr_weight_quantise(&w, value + o * N_IN, NULL, code + o * N_IN, scale + o), -1);
     dr_weight_pack_rows(&w, data, 0, N_OUT, code, N_IN);
     w.data = data;
     w.scale = scale;
@@ -156,6 +157,15 @@ static void weight_quantised(void) {
     CU_ASSERT_TRUE(full >= N_OUT * 3 - 1); /* the largest of each block takes the largest code */
     CU_ASSERT_EQUAL(scale[dr_weight_out_padded(N_OUT) + 3], 0);
     CU_ASSERT_EQUAL(dr_weight_at(&w, 3, 100), 0);
+    static const float factor[] = {2, 3, 0.5f}; /* blocks of 78, 128 and 95 inputs */
+    float *scaled = pool_take(&p, dr_weight_scale_bytes(DR_W_I8, N_OUT, N_IN, PHASE, 0));
+    CU_ASSERT_EQUAL(dr_weight_quantise(&w, value, factor, code, scaled), -1);
+    for (int b = 0; b < 3; b++) CU_ASSERT_EQUAL(scaled[b * 48], factor[b] * scale[b * 48]);
+    value[79] = INFINITY;
+    CU_ASSERT_EQUAL(dr_weight_quantise(&w, value, NULL, code, scale), 1);
+    value[79] = 1;
+    value[300] = NAN;
+    CU_ASSERT_EQUAL(dr_weight_quantise(&w, value, NULL, code, scale), 2);
     pool_fini(&p);
 }
 

@@ -6,7 +6,6 @@
 #include "worker/load/piece.h"
 
 #include <errno.h>
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -62,22 +61,24 @@ struct dr_piece dr_piece_at(const struct dr_tensors *t, const struct dr_holding 
 /* Where the parts of a buffer lie: raw rows of the file; for quantised matrices also one row of scales,
  * values in f32 and codes. */
 struct room {
-    size_t scale, row, value, code, bytes;
+    size_t scale, factor, row, value, code, bytes;
 };
 
 static struct room room_of(const struct dr_piece *p) {
+    const struct dr_holding *h = p->holding;
     struct room r = {.scale = dr_size_align((size_t)p->n_rows * buffer_stride(p), 64)};
     size_t scale = dr_size_align((size_t)p->tensor->scale_cols * 4, 64);
-    if (!quantised(p->holding)) {
+    if (!quantised(h)) {
         r.bytes = r.scale > scale ? r.scale : scale;
         return r;
     }
-    size_t outs = p->holding->kind == DR_HOLD_TRANSPOSED ? (size_t)p->holding->cols : DR_LANES;
-    size_t values = outs * (size_t)dr_holding_in(p->holding);
-    r.row = r.scale + scale;
-    r.value = r.row + dr_size_align((size_t)p->holding->cols * 4, 64);
-    r.code = r.value + dr_size_align(values * 4, 64);
-    r.bytes = r.code + dr_size_align(values, 64);
+    size_t outs = h->kind == DR_HOLD_TRANSPOSED ? (size_t)h->cols : DR_LANES, in = (size_t)dr_holding_in(h);
+    size_t grid = (size_t)dr_weight_blocks(h->rows, h->row0 % DR_BLOCK) * (size_t)p->tensor->scale_cols;
+    r.factor = r.scale + dr_size_align(grid * 4, 64);
+    r.row = r.factor + dr_size_align((in / DR_BLOCK + 2) * 4, 64);
+    r.value = r.row + dr_size_align((size_t)h->cols * 4, 64);
+    r.code = r.value + dr_size_align(outs * in * 4, 64);
+    r.bytes = r.code + dr_size_align(outs * in, 64);
     return r;
 }
 
@@ -152,31 +153,40 @@ static dr_status read_scales(const struct dr_piece *p, int32_t block_row, float 
                    (uint8_t *)row);
 }
 
-/* Row r of the piece as f32 values, scales applied. row_scale: of its row of blocks. */
-static dr_status values_of(const struct dr_piece *p, const uint8_t *raw, int32_t r, const float *row_scale,
-                           float *value) {
+/* Factors of the blocks of one output: what the file's scales say, F8 only. Output o of a transposed matrix
+ * is column o; of others it is row r of the piece. */
+static dr_status factors_of(const struct dr_piece *p, const float *grid, int32_t r, int32_t o,
+                            float *factor) {
     const struct dr_holding *h = p->holding;
-    int32_t absolute = h->row0 + p->row + r;
-    enum dr_wtype type = (enum dr_wtype)p->tensor->dtype;
-    dr_decode(type, raw + (size_t)r * buffer_stride(p), (size_t)h->cols, value);
-    for (int32_t k = 0, end; k < h->cols; k = end) {
-        int32_t b = (h->col0 + k) / DR_BLOCK;
-        end = dr_min_i32((b + 1) * DR_BLOCK - h->col0, h->cols);
-        float scale = type == DR_W_F8 ? row_scale[b] : 1;
-        int32_t odd = 0;
-        if (type == DR_W_F8) DR_TRY(refuse_scale(p, absolute / DR_BLOCK, b, scale));
-        for (int32_t i = k; i < end; i++) {
-            value[i] *= scale;
-            odd |= !(fabsf(value[i]) <= FLT_MAX);
-        }
-        if (odd)
-            return dr_fail(
-                DR_EMODEL,
-                "%s: %s: row %d has an infinite weight or NaN in columns %d to %d; --weights=int8 needs "
-                "finite ones",
-                p->tensor->file, p->tensor->name, absolute, h->col0 + k, h->col0 + end - 1);
+    bool across = h->kind == DR_HOLD_TRANSPOSED;
+    int32_t n = dr_weight_blocks(dr_holding_in(h), dr_holding_phase(h));
+    for (int32_t b = 0; b < n; b++) {
+        int32_t row = across ? h->row0 / DR_BLOCK + b : (h->row0 + p->row + r) / DR_BLOCK;
+        int32_t col = across ? (h->col0 + o) / DR_BLOCK : h->col0 / DR_BLOCK + b;
+        factor[b] = grid[(size_t)(row - h->row0 / DR_BLOCK) * (size_t)p->tensor->scale_cols + (size_t)col];
+        DR_TRY(refuse_scale(p, row, col, factor[b]));
     }
     return dr_ok();
+}
+
+/* The file's scales of all rows of blocks that the holding touches. */
+static dr_status read_grid(const struct dr_piece *p, float *grid) {
+    const struct dr_holding *h = p->holding;
+    for (int32_t b = h->row0 / DR_BLOCK; b * DR_BLOCK < h->row0 + h->rows; b++, grid += p->tensor->scale_cols)
+        DR_TRY(read_scales(p, b, grid));
+    return dr_ok();
+}
+
+static dr_status one_output(const struct dr_piece *p, const struct dr_weight *w, const float *grid, int32_t r,
+                            int32_t o, const float *value, int8_t *code, float *scale, float *factor) {
+    bool f8 = p->tensor->dtype == DR_DTYPE_F8_E4M3;
+    if (f8) DR_TRY(factors_of(p, grid, r, o, factor));
+    int32_t b = dr_weight_quantise(w, value, f8 ? factor : NULL, code, scale);
+    if (b < 0) return dr_ok();
+    return dr_fail(DR_EMODEL,
+                   "%s: %s: an infinite weight or NaN in output %d of the slice, block %d of its inputs; "
+                   "--weights=int8 needs finite ones",
+                   p->tensor->file, p->tensor->name, o, b);
 }
 
 /* Rounds rows to 8-bit integers: 16 outputs at a time, or all of a transposed matrix at once. */
@@ -184,26 +194,24 @@ static dr_status quantise(const struct dr_piece *p, const struct dr_weight *w, u
                           float *scale) {
     const struct dr_holding *h = p->holding;
     struct room room = room_of(p);
-    float *row_scale = (float *)(void *)(buffer + room.scale),
-          *value = (float *)(void *)(buffer + room.value);
-    float *row = (float *)(void *)(buffer + room.row);
+    float *grid = (float *)(void *)(buffer + room.scale), *value = (float *)(void *)(buffer + room.value);
+    float *row = (float *)(void *)(buffer + room.row), *factor = (float *)(void *)(buffer + room.factor);
     int8_t *code = (int8_t *)(void *)(buffer + room.code);
+    enum dr_wtype type = (enum dr_wtype)p->tensor->dtype;
     bool across = h->kind == DR_HOLD_TRANSPOSED;
-    size_t n_in = (size_t)w->n_in;
-    int32_t have = -1; /* row of blocks in row_scale */
+    size_t n_in = (size_t)w->n_in, stride = buffer_stride(p);
+    if (type == DR_W_F8) DR_TRY(read_grid(p, grid));
     for (int32_t r = 0, n; r < p->n_rows; r += n) {
         n = across ? p->n_rows : dr_min_i32(DR_LANES, p->n_rows - r);
         for (int32_t i = 0; i < n; i++) {
-            int32_t block_row = (h->row0 + p->row + r + i) / DR_BLOCK;
-            if (p->tensor->dtype == DR_DTYPE_F8_E4M3 && block_row != have)
-                DR_TRY(read_scales(p, have = block_row, row_scale));
             float *to = across ? row : value + (size_t)i * n_in;
-            DR_TRY(values_of(p, buffer, r + i, row_scale, to));
+            dr_decode(type, buffer + (size_t)(r + i) * stride, (size_t)h->cols, to);
             for (int32_t o = 0; across && o < w->n_out; o++) value[(size_t)o * n_in + (size_t)i] = row[o];
         }
         int32_t first = across ? 0 : p->row + r, outs = across ? w->n_out : n;
         for (int32_t o = 0; o < outs; o++)
-            dr_weight_quantise(w, value + (size_t)o * n_in, code + (size_t)o * n_in, scale + first + o);
+            DR_TRY(one_output(p, w, grid, r + o, first + o, value + (size_t)o * n_in, code + (size_t)o * n_in,
+                              scale + first + o, factor));
         dr_weight_pack_rows(w, data, first, outs, code, n_in);
     }
     return dr_ok();
