@@ -91,7 +91,8 @@ enum {
 enum {
     DR_GROUP_CONTROL_BYTES = 16 << 10, /* of every group: words that members watch, alignment */
     DR_GROUP_CALL_LEAST = 64 << 10,    /* staging of a group that makes calls */
-    DR_GROUP_CALL_MOST = 3 << 20,      /* pieces of a megabyte between two ranks: more is not faster */
+    DR_GROUP_CALL_MOST = 3 << 19,      /* pieces of half a megabyte between two ranks: more is not faster, and
+                                          every rank of a host maps the others' pages, too */
     DR_GROUP_MESSAGE_MOST = 16 << 20,  /* a longer message goes in pieces */
 };
 

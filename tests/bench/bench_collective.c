@@ -11,9 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "model/workspace.h"
 #include "tests/multirank/support.h"
 
-enum { WIDTH = 7168, ROUNDS = 9, CALLS = 3 << 20, MESSAGES = 1 << 20 };
+enum { WIDTH = 7168, ROUNDS = 9, CALLS = DR_GROUP_CALL_MOST, MESSAGES = 1 << 20 };
 
 static const size_t rows[] = {1, 8, 64, 512};
 

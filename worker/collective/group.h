@@ -44,7 +44,8 @@ struct dr_group { /* first member of each implementation's struct */
     const struct dr_group_ops *ops;
     int32_t n, me;                /* members, this rank's number among them */
     uint64_t deadline_ns;         /* dr_clock_ns of the step's end; 0: none. Passed: ETIME */
-    uint64_t wait_ns, sent_bytes; /* since the last reset, for the report; copying and adding is no waiting */
+    uint64_t wait_ns, sent_bytes; /* since the last reset, for the report; copying and adding is no waiting,
+                                     but moving inside MPI is */
     bool needs_poll;              /* open sends move only while someone polls (MPI) */
     struct dr_group *meanwhile;   /* borrowed: polled while this group waits; NULL: none */
 };

@@ -497,6 +497,8 @@ static void sizes(void) {
         struct dr_shm_spec spec = {.n = 2, .me = me};
         CU_ASSERT_EQUAL(dr_group_shm_create(&spec, g).code, DR_EINVAL);
     }
+    /* a segment and the alignment of its place are what the footprint counts */
+    CU_ASSERT(dr_shm_bytes(3000, 700) + DR_SHM_LINE <= 3000 + 2 * 700 + DR_GROUP_CONTROL_BYTES);
     struct dr_shm_spec alone = {.n = 1};
     CU_ASSERT_EQUAL(dr_group_shm_create(&alone, g).code, DR_EINVAL);
     CU_ASSERT_PTR_NULL(g[0]);
