@@ -26,6 +26,8 @@ static const struct {
      "text on stdin to token ids"},
     {"inspect", DR_CMD_INSPECT, dr_inspect, "MODEL [options]",
      "sizes, cache bytes a token, memory of each rank"},
+    {"bench", DR_CMD_BENCH, dr_bench, "--model DIR [options]",
+     "tokens a second by length, depth, batch and layout"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
