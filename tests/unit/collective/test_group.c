@@ -168,11 +168,11 @@ static float value(int32_t m, size_t i) {
     return v;
 }
 
-static size_t sum_one(struct dr_group *g, size_t n, bool whole) {
+static size_t sum_on(struct dr_group *g, size_t n, bool whole, struct dr_stream *s) {
     float *x = memory(n * sizeof *x);
     size_t bad = 0;
     for (size_t i = 0; i < n; i++) x[i] = whole ? (float)((int)(i % 100) - 50 * g->me) : value(g->me, i);
-    bad += failed(g->ops->allreduce(g, x, n, NULL), "allreduce");
+    bad += failed(g->ops->allreduce(g, x, n, s), "allreduce");
     for (size_t i = 0; i < n; i++) {
         float want = whole ? (float)(g->n * (int)(i % 100) - 25 * g->n * (g->n - 1)) : value(0, i);
         for (int32_t m = 1; m < g->n && !whole; m++) want += value(m, i);
@@ -180,6 +180,26 @@ static size_t sum_one(struct dr_group *g, size_t n, bool whole) {
     }
     free(x);
     return bad;
+}
+
+static size_t sum_one(struct dr_group *g, size_t n, bool whole) {
+    return sum_on(g, n, whole, NULL);
+}
+
+/* Members with teams of different sizes: the pieces of a sum follow the smallest from the second call on. */
+static size_t team_sums(struct dr_group *g, const void *arg) {
+    struct dr_stream s = {.team = NULL};
+    size_t bad = failed(dr_team_create(g->me + 2, &s.team), "team");
+    (void)arg;
+    for (int k = 0; k < 3 && bad == 0; k++) bad += sum_on(g, 300001 + (size_t)k, false, &s);
+    bad += sum_on(g, 200000, false, g->me == 0 ? NULL : &s); /* one of them without a team */
+    bad += sum_on(g, 200000, false, &s);
+    dr_team_destroy(s.team);
+    return bad;
+}
+
+static void teams(void) {
+    for (int32_t n = 2; n <= 4; n++) CU_ASSERT_EQUAL(run(SHM, n, 3 << 20, team_sums, NULL), 0);
 }
 
 static size_t sums(struct dr_group *g, const void *arg) {
@@ -508,6 +528,7 @@ static void sizes(void) {
 static CU_TestInfo cases[] = {
     {"whole numbers add up exactly, with 1 to 8 members and any size", whole_sums},
     {"floats have the bits of adding in member order", ordered_sums},
+    {"sums on teams of different sizes have the same bits", teams},
     {"the sum of parts keeps their order", sum_of_parts},
     {"gathers and all-to-all move every byte to its place and no other", moved},
     {"rings in which all send first do not lock up", rings},
