@@ -28,6 +28,7 @@ struct run {
     int32_t first, n;       /* rows of this pass */
     int32_t n_prepared;     /* heads whose inputs differ */
     int32_t n_strip, n_sub; /* items of a head: strips x runs of rows */
+    int32_t n_thread;
 };
 
 static uint8_t *prepared(const struct run *run, int32_t row, int32_t head) {
@@ -75,12 +76,15 @@ static void strip_items(void *arg, int64_t begin, int64_t end, int32_t thread) {
     for (int64_t i = begin; i < end; i++) {
         int32_t sub = (int32_t)(i % run->n_sub), strip = (int32_t)(i / run->n_sub % run->n_strip);
         int32_t head = (int32_t)(i / run->n_sub / run->n_strip), first = sub * height;
+        if (i + 1 == end) /* where this thread goes on, if all are equally fast */
+            dr_strip_ask(run->job->w + head, strip + 1 + (int32_t)(end - begin) * (run->n_thread - 1));
         one_strip(run, head, strip, first, dr_min_i32(height, run->n - first));
     }
 }
 
 static void pass(struct run *run, struct dr_team *team) {
     enum {
+        PIECE_BYTES = 98304,
         PIECE = 32768
     }; /* multiply-adds, or numbers prepared: a few microseconds, so that claiming one does not show */
     const struct dr_weight *w = run->job->w;
@@ -88,8 +92,12 @@ static void pass(struct run *run, struct dr_team *team) {
     dr_team_for(team, (int64_t)run->n_prepared * run->n, row >= PIECE ? 1 : PIECE / row, prepare_items, run);
     int64_t items = (int64_t)run->job->n_head * run->n_strip;
     run->n_sub = items < least && run->n > 64 ? dr_ceil_div(run->n, 64) : 1;
-    int64_t cost = strip * (run->n / run->n_sub + 3);
-    dr_team_for(team, items * run->n_sub, cost >= PIECE ? 1 : PIECE / cost, strip_items, run);
+    /* pieces of some 100 KiB of weights, as long as every thread has several */
+    int64_t bytes = (int64_t)dr_weight_steps(w->type, w->n_in, w->phase) * 4 * DR_CELL_BYTES + 1;
+    int64_t grain = run->n <= 8 ? PIECE_BYTES / bytes : PIECE / (strip * (run->n / run->n_sub));
+    int64_t most = items * run->n_sub / least;
+    grain = grain < most ? grain : most;
+    dr_team_for(team, items * run->n_sub, grain > 1 ? grain : 1, strip_items, run);
 }
 
 void dr_x86_matrix_run(const struct dr_matrix_run *job, const struct dr_family *family,
@@ -99,7 +107,8 @@ void dr_x86_matrix_run(const struct dr_matrix_run *job, const struct dr_family *
                       .family = family,
                       .row_bytes = dr_prepared_bytes(job->w->n_in),
                       .n_prepared = job->x_head_stride == 0 ? 1 : job->n_head,
-                      .n_strip = dr_weight_strips(job->w)};
+                      .n_strip = dr_weight_strips(job->w),
+                      .n_thread = dr_team_size(team)};
     size_t rows = job->scratch_bytes / (run.row_bytes * (size_t)run.n_prepared);
     int32_t most = rows < DR_TILE_ROWS ? (int32_t)rows : DR_TILE_ROWS;
     DR_ASSERT(most >= 1);

@@ -51,6 +51,16 @@ static inline void dr_strip_scales(const struct dr_weight *w, int32_t strip, int
     }
 }
 
+/* Asks for the first page of a strip that will be read soon: the hardware sees a stream only after some
+ * misses. */
+static inline void dr_strip_ask(const struct dr_weight *w, int32_t strip) {
+    enum { FIRST = 4096 };
+    if (strip >= dr_weight_strips(w)) return;
+    struct dr_strip s = dr_weight_strip(w, strip);
+    size_t bytes = (size_t)s.steps * (size_t)s.cells * DR_CELL_BYTES;
+    for (size_t at = 0; at < FIRST && at < bytes; at += DR_CELL_BYTES) __builtin_prefetch(s.data + at, 0, 2);
+}
+
 /* Bytes of one prepared row of any family: a multiple of 64. */
 static inline size_t dr_prepared_bytes(int32_t n_in) {
     return dr_size_align(((size_t)n_in + 8) * 4 + (size_t)(n_in / DR_BLOCK + 2) * 8, 64);

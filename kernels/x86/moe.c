@@ -15,7 +15,8 @@ struct run {
     const struct dr_matrix_set *set;
     struct dr_expert_lists l;
     struct dr_expert_batch b;
-    int32_t width, n_strip;       /* widest hidden row, and its strips */
+    int32_t width, n_strip; /* widest hidden row, and its strips */
+    int32_t n_thread;
     uint8_t *x, *hidden;          /* prepared rows: of tokens; of the batch's pairs */
     size_t x_bytes, hidden_bytes; /* of one prepared row */
 };
@@ -53,7 +54,9 @@ static void hidden_strip(const struct run *run, const struct dr_expert *x, int32
     _Alignas(64) float gate[DR_TILE_ROWS * DR_STRIP], up[DR_TILE_ROWS * DR_STRIP];
     int32_t n_lane = dr_min_i32(DR_STRIP, x->gate.n_out - strip * DR_STRIP);
     for (int32_t r = 0; r < n; r++) row[r] = run->x + (size_t)run->l.token[p + r] * run->x_bytes;
+    dr_strip_ask(&x->up, strip);
     family(run, &x->gate)->strip(&x->gate, strip, row, n, gate);
+    dr_strip_ask(&x->gate, strip + run->n_thread); /* where this thread goes on, if all are equally fast */
     family(run, &x->up)->strip(&x->up, strip, row, n, up);
     for (int32_t r = 0; r < n; r++) {
         float *out =
@@ -120,8 +123,12 @@ static void output_items(void *arg, int64_t begin, int64_t end, int32_t thread) 
         int32_t n_lane = dr_min_i32(DR_STRIP, a->dim - (int32_t)strip * DR_STRIP);
         for (size_t t = 0; run->b.begin == 0 && t < (size_t)a->n_tok; t++)
             memset(a->y + t * (size_t)a->dim + (size_t)strip * DR_STRIP, 0, (size_t)n_lane * sizeof *a->y);
-        for (int32_t i = run->b.begin; i < run->b.end; i++)
+        for (int32_t i = run->b.begin; i < run->b.end; i++) {
+            bool last = i + 1 == run->b.end;
+            const struct dr_expert *next = dr_experts_get(a, run->l.active[last ? run->b.begin : i + 1]);
+            dr_strip_ask(&next->down, (int32_t)strip + (last ? run->n_thread : 0));
             add_expert(run, run->l.active[i], (int32_t)strip, n_lane);
+        }
     }
 }
 
@@ -150,6 +157,7 @@ dr_status dr_x86_moe(const struct dr_moe *a, struct dr_stream *s, const struct d
     DR_TRY(dr_experts_check(a, &run.width));
     run.l = dr_experts_carve(a->scratch, a->n_tok, a->n_active, a->n_owned, run.width);
     run.n_strip = dr_ceil_div(run.width, DR_STRIP);
+    run.n_thread = dr_team_size(s->team);
     run.x_bytes = dr_prepared_bytes(a->dim);
     run.hidden_bytes = dr_prepared_bytes(run.width);
     run.x = run.l.rest;

@@ -105,6 +105,47 @@ DR_INLINE vf vi_half(vi a) {
 #endif
 }
 
+DR_INLINE vf vf_sub(vf a, vf b) {
+    return _mm512_sub_ps(a, b);
+}
+DR_INLINE vf vf_div(vf a, vf b) {
+    return _mm512_div_ps(a, b);
+}
+/* a < b ? a : b, as vf_max is a > b ? a : b: with a NaN among them the second. */
+DR_INLINE vf vf_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+/* bound > x ? yes : no */
+DR_INLINE vf vf_if_above(vi bound, vi x, vf yes, vf no) {
+    return _mm512_mask_blend_ps(_mm512_cmpgt_epi32_mask(bound, x), no, yes);
+}
+DR_INLINE vi vi_add(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+DR_INLINE vi vf_as_vi(vf a) {
+    return _mm512_castps_si512(a);
+}
+/* 16 numbers of 16 bits, unsigned. */
+DR_INLINE vi vi_load_u16(const void *p) {
+#ifdef DR_SIMDE /* which lacks the instruction */
+    const __m128i *at = (const __m128i *)p;
+    __m512i low = _mm512_castsi256_si512(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)));
+    return _mm512_inserti64x4(low, _mm256_cvtepu16_epi32(_mm_loadu_si128(at + 1)), 1);
+#else
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+#endif
+}
+/* 16 numbers of 8 bits, signed. */
+DR_INLINE vi vi_load_i8(const void *p) {
+#ifdef DR_SIMDE /* which lacks the instruction */
+    __m128i all = _mm_loadu_si128((const __m128i *)p);
+    __m512i low = _mm512_castsi256_si512(_mm256_cvtepi8_epi32(all));
+    return _mm512_inserti64x4(low, _mm256_cvtepi8_epi32(_mm_srli_si128(all, 8)), 1);
+#else
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+#endif
+}
+
 #else
 
 typedef __m256 vf;
@@ -159,5 +200,49 @@ DR_INLINE vf vi_half(vi a) {
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
     return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 }
+DR_INLINE vf vf_sub(vf a, vf b) {
+    return _mm256_sub_ps(a, b);
+}
+DR_INLINE vf vf_div(vf a, vf b) {
+    return _mm256_div_ps(a, b);
+}
+/* a < b ? a : b, as vf_max is a > b ? a : b: with a NaN among them the second. */
+DR_INLINE vf vf_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+/* bound > x ? yes : no */
+DR_INLINE vf vf_if_above(vi bound, vi x, vf yes, vf no) {
+    return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(_mm256_cmpgt_epi32(bound, x)));
+}
+DR_INLINE vi vi_add(vi a, vi b) {
+    return _mm256_add_epi32(a, b);
+}
+DR_INLINE vi vf_as_vi(vf a) {
+    return _mm256_castps_si256(a);
+}
+/* 8 numbers of 16 bits, unsigned. */
+DR_INLINE vi vi_load_u16(const void *p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+/* 8 numbers of 8 bits, signed. */
+DR_INLINE vi vi_load_i8(const void *p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
 
 #endif
+
+/* dr_exp of kernels/exp.h in every lane: the same operations, the same bits. */
+DR_INLINE vf vf_exp(vf x) {
+    const vf half = vf_set(0.5f), one = vf_set(1.0f), round = vf_set(0x1.8p23f);
+    x = vf_min(vf_set(88.0f), vf_max(vf_set(-87.0f), x));
+    vf shifted = vf_fma(x, vf_set(0x1.715476p+0f), round);
+    vf n = vf_sub(shifted, round);
+    vf r = vf_fma(n, vf_set(-0x1.62e4p-1f), x);
+    r = vf_fma(n, vf_set(-0x1.7f7d1cp-20f), r);
+    vf p = vf_fma(r, vf_set(0x1.6d10fcp-10f), vf_set(0x1.120b62p-7f));
+    p = vf_fma(p, r, vf_set(0x1.55551ap-5f));
+    p = vf_fma(p, r, vf_set(0x1.5554dep-3f));
+    p = vf_fma(p, r, half);
+    p = vf_add(vf_fma(p, vf_mul(r, r), r), one);
+    return vf_mul(p, vi_as_vf(vi_sll(vi_add(vf_as_vi(shifted), vi_set(127 - 0x4b400000)), 23)));
+}
