@@ -126,7 +126,7 @@ dr_status dr_bench_bound_make(const struct dr_config *c, const struct dr_tensors
         out[i].attention_flop /= by;
         out[i].seconds /= by;
         out[i].memory_seconds /= by;
-        out[i].steps = cases[i].gen ? cases[i].gen : (int32_t)by;
+        out[i].tokens = cases[i].gen ? cases[i].batch : cases[i].prompt * (double)cases[i].batch / by;
     }
     return st;
 }

@@ -21,8 +21,12 @@ struct dr_bench_bound { /* a step of the case, averaged over its steps */
     double weight_bytes, cache_bytes, linear_flop, attention_flop;
     double seconds;        /* predicted */
     double memory_seconds; /* of these, while memory is the slower */
-    int32_t steps;         /* that a repetition should take */
+    double tokens;         /* of a step */
 };
+
+static inline double dr_bench_bound_rate(const struct dr_bench_bound *b) { /* predicted tokens a second */
+    return b->seconds > 0 ? b->tokens / b->seconds : 0;
+}
 
 #ifdef __cplusplus
 extern "C" {

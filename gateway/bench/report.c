@@ -75,8 +75,8 @@ const char *dr_bench_layout_name(const struct dr_bench_cluster *c, char out[96])
 }
 
 static double per_second(const struct dr_bench_row *row, double a_step) {
-    const double ms = dr_bench_tally_step_ms(&row->tally);
-    return ms > 0 ? a_step / (ms / 1e3) : 0;
+    const struct dr_bench_tally *t = &row->tally;
+    return t->n > 0 ? a_step / row->bound.tokens * t->rate[t->middle] : 0;
 }
 
 double dr_bench_row_bytes_s(const struct dr_bench_row *row) {

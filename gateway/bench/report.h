@@ -56,7 +56,8 @@ const char *dr_bench_commit(void); /* "" when unknown */
 /* "tp=2 pp=1" and what differs from the usual; the model folder's name says the rest. */
 const char *dr_bench_layout_name(const struct dr_bench_cluster *c, char out[96]);
 
-/* Bytes and operations a second of a row, over all machines. */
+/* Bytes and operations a second of a row's median repetition: those of a token by the bound, times its rate.
+ */
 double dr_bench_row_bytes_s(const struct dr_bench_row *row);
 double dr_bench_row_flop_s(const struct dr_bench_row *row);
 

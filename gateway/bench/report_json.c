@@ -41,8 +41,8 @@ static json_t *kinds_json(const uint64_t sum[DR_BYTES_KIND_COUNT], double by) {
 }
 
 static json_t *rank_json(const struct dr_bench_tally *t, int32_t k) {
-    const struct dr_bench_rank_sum *s = &t->rank[k];
-    const double steps = t->steps > 0 ? (double)t->steps : 1;
+    const struct dr_bench_rank_sum *s = dr_bench_tally_rank(t, k);
+    const double steps = t->steps[t->middle];
     json_t *parts = json_object();
     for (int i = 0; i < DR_PART_COUNT; i++)
         json_object_set_new(parts, dr_step_part_name(i), json_real((double)s->part_ns[i] / 1e6 / steps));
@@ -78,20 +78,21 @@ static json_t *bound_json(const struct dr_bench_cluster *c, const struct dr_benc
 static json_t *case_json(const struct dr_bench_report *r, const struct dr_bench_cluster *c,
                          const struct dr_bench_row *row) {
     const struct dr_bench_tally *t = &row->tally;
-    const double ms = dr_bench_tally_step_ms(t), predicted = row->bound.seconds * 1e3;
+    const double ms = dr_bench_tally_step_ms(t), predicted = dr_bench_bound_rate(&row->bound);
     char name[64];
     json_t *ranks = json_array();
     for (int32_t k = 0; k < t->n_rank; k++) json_array_append_new(ranks, rank_json(t, k));
-    json_t *out = json_pack(
-        "{s:s,s:i,s:i,s:i,s:i,s:o,s:I,s:f,s:o,s:o,s:o,s:o}", "test", dr_bench_case_name(&row->c, name),
-        "prompt_tokens", row->c.prompt, "generated_tokens", row->c.gen, "depth", row->c.depth, "batch",
-        row->c.batch, "tokens_per_s", rates_json(t), "steps", (json_int_t)t->steps, "ms_per_step", ms,
-        "parts_ms", parts_json(t), "per_step", bound_json(c, row), "digest", hex(t->digest), "ranks", ranks);
+    json_t *out =
+        json_pack("{s:s,s:i,s:i,s:i,s:i,s:o,s:I,s:f,s:o,s:o,s:o,s:o}", "test",
+                  dr_bench_case_name(&row->c, name), "prompt_tokens", row->c.prompt, "generated_tokens",
+                  row->c.gen, "depth", row->c.depth, "batch", row->c.batch, "tokens_per_s", rates_json(t),
+                  "steps", (json_int_t)t->steps[t->middle], "ms_per_step", ms, "parts_ms", parts_json(t),
+                  "per_step", bound_json(c, row), "digest", hex(t->digest), "ranks", ranks);
     if (out && r->roofline)
         json_object_set_new(
             out, "roofline",
-            json_pack("{s:f,s:f,s:s}", "predicted_ms", predicted, "measured_over_predicted",
-                      predicted > 0 ? ms / predicted : 0.0, "bound",
+            json_pack("{s:f,s:f,s:f,s:s}", "predicted_tokens_per_s", predicted, "predicted_ms_per_step",
+                      row->bound.seconds * 1e3, "share", predicted > 0 ? t->median / predicted : 0.0, "bound",
                       row->bound.memory_seconds > row->bound.seconds / 2 ? "memory" : "arithmetic"));
     return out;
 }

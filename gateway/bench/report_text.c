@@ -90,11 +90,10 @@ static void flop_share(const struct cell *x, char out[CELL]) {
     share(out, dr_bench_row_flop_s(x->row), x->c->peaks.linear_op_s);
 }
 static void predicted(const struct cell *x, char out[CELL]) {
-    number(out, x->row->bound.seconds * 1e3);
+    number(out, dr_bench_bound_rate(&x->row->bound));
 }
-static void ratio(const struct cell *x, char out[CELL]) {
-    const double p = x->row->bound.seconds * 1e3;
-    number(out, p > 0 ? dr_bench_tally_step_ms(&x->row->tally) / p : 0);
+static void of_predicted(const struct cell *x, char out[CELL]) {
+    share(out, x->row->tally.median, dr_bench_bound_rate(&x->row->bound));
 }
 static void bound(const struct cell *x, char out[CELL]) {
     const struct dr_bench_bound *b = &x->row->bound;
@@ -125,8 +124,8 @@ static const struct column {
     {"of read", bytes_share, false, false},
     {"GFLOP/s", flop_s, false, false},
     {"of peak", flop_share, false, false},
-    {"predicted ms", predicted, false, true},
-    {"measured/predicted", ratio, false, true},
+    {"predicted", predicted, false, true},
+    {"of predicted", of_predicted, false, true},
     {"bound", bound, true, true},
     {"digest of ids", digest, true, false},
 };

@@ -24,14 +24,14 @@ struct sequence {
 struct dr_bench_runner {
     struct dr_engine *engine;
     struct dr_interrupt *interrupt;
-    int32_t n_rank, vocab;
+    int32_t n_rank, vocab, context;
     uint64_t seed;
 
     pthread_mutex_t lock; /* guards everything below while a run is under way */
     pthread_cond_t news;
-    struct sequence *seq; /* [batch] owned */
-    uint32_t *ids;        /* [batch, draws] owned */
-    int32_t batch, draws, n_ended;
+    struct sequence *seq;                     /* [batch] owned */
+    uint32_t *ids;                            /* [batch, draws] owned */
+    int32_t batch, draws, n_started, n_ended; /* started: has an id */
     enum dr_finish finish; /* of a sequence that ended otherwise than by its length; LENGTH: none */
     bool refused, broken;
     char why[DR_TEXT_MAX + 1];
@@ -39,8 +39,8 @@ struct dr_bench_runner {
     struct dr_bench_step *step;
     struct dr_bench_rank_step *report;
     int32_t n_step, room;
-    int64_t rows;   /* of the steps that have news */
-    int32_t n_open; /* steps that lack news or reports */
+    int64_t rows, prompt_rows; /* of the steps that have news */
+    int32_t n_open;            /* steps that lack news or reports */
 };
 
 /* ---- engine thread ---- */
@@ -80,6 +80,7 @@ static void on_step(void *arg, const struct dr_step_news *news) {
         s->news = *news;
         s->has_news = true;
         r->rows += news->prompt_rows + news->generated_rows;
+        r->prompt_rows += news->prompt_rows;
         settle(r, s);
     }
     pthread_mutex_unlock(&r->lock);
@@ -114,6 +115,7 @@ static void on_tokens(void *arg, const struct dr_token_news *news) {
     struct sequence *q = arg;
     struct dr_bench_runner *r = q->runner;
     pthread_mutex_lock(&r->lock);
+    r->n_started += q->n == 0;
     for (int32_t i = 0; i < news->n; i++) {
         if (q->n == r->draws)
             r->broken = true;
@@ -144,8 +146,9 @@ static void on_refused(void *arg, const struct dr_refused *refused) {
 
 /* ---- life ---- */
 
-dr_status dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *interrupt, int32_t n_rank,
-                                 int32_t vocab, uint64_t seed, struct dr_bench_runner **out) {
+dr_status dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *interrupt,
+                                 const struct dr_layout *l, int32_t vocab, uint64_t seed,
+                                 struct dr_bench_runner **out) {
     struct dr_bench_runner *r = calloc(1, sizeof *r);
     pthread_condattr_t attr;
     if (!r) return dr_fail(DR_EFULL, "no memory for a bench");
@@ -156,7 +159,8 @@ dr_status dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *inter
     pthread_condattr_destroy(&attr);
     r->engine = e;
     r->interrupt = interrupt;
-    r->n_rank = n_rank;
+    r->n_rank = l->n_rank;
+    r->context = l->context;
     r->vocab = vocab;
     r->seed = seed;
     const struct dr_step_sink sink = {.on_step = on_step, .on_report = on_report, .arg = r};
@@ -194,8 +198,8 @@ static dr_status prepare(struct dr_bench_runner *r, const struct dr_bench_case *
     r->ids = ids;
     r->batch = c->batch;
     r->draws = draws;
-    r->n_ended = r->n_step = r->n_open = 0;
-    r->rows = 0;
+    r->n_started = r->n_ended = r->n_step = r->n_open = 0;
+    r->rows = r->prompt_rows = 0;
     r->finish = DR_FINISH_LENGTH;
     r->refused = r->broken = false;
     for (int32_t i = 0; i < c->batch; i++)
@@ -231,7 +235,7 @@ static void doze(struct dr_bench_runner *r) {
 
 /* Until the first n sequences have ended; after Ctrl-C they are cancelled, and waited for all the same: their
  * callbacks point into the runner. */
-static bool wait_ended(struct dr_bench_runner *r, int32_t n, bool cancel) {
+static void wait_ended(struct dr_bench_runner *r, int32_t n, bool cancel) {
     bool cancelled = false;
     pthread_mutex_lock(&r->lock);
     while (r->n_ended < n) {
@@ -246,7 +250,23 @@ static bool wait_ended(struct dr_bench_runner *r, int32_t n, bool cancel) {
         doze(r);
     }
     pthread_mutex_unlock(&r->lock);
-    return !cancelled;
+}
+
+/* Until the queue takes a prompt of n tokens behind the first `sent` sequences: it holds 4 x context tokens
+ * and DR_WAITING_MAX requests. There is always work left meanwhile, so the cluster does not notice. False:
+ * Ctrl-C, or something went wrong. */
+static bool wait_room(struct dr_bench_runner *r, int32_t n, int32_t sent) {
+    bool room = false, on = true;
+    pthread_mutex_lock(&r->lock);
+    while (!room && on) {
+        const int64_t waiting = (int64_t)sent * n - r->prompt_rows;
+        room = waiting + n <= 4 * (int64_t)r->context && sent - r->n_started < DR_WAITING_MAX;
+        on = !r->refused && !r->broken && r->finish == DR_FINISH_LENGTH &&
+             dr_interrupt_poll(r->interrupt, 0) == 0;
+        if (!room && on) doze(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return on;
 }
 
 static dr_status wait_reports(struct dr_bench_runner *r, int64_t rows) {
@@ -291,14 +311,18 @@ static dr_status run(struct dr_bench_runner *r, const struct dr_bench_case *c, u
     const uint64_t submit_ns = dr_clock_ns();
     int32_t n = 0;
     dr_status st = dr_ok();
-    for (; st.code == DR_OK && n < c->batch; n++) st = submit(r, c, n, prompt);
+    while (st.code == DR_OK && n < c->batch && wait_room(r, dr_bench_case_prompt(c), n)) {
+        st = submit(r, c, n, prompt);
+        n += st.code == DR_OK;
+    }
     if (st.code != DR_OK) {
         char text[256];
         snprintf(text, sizeof text, "%s", dr_error_text());
-        wait_ended(r, n - 1, true);
+        wait_ended(r, n, true);
         return dr_fail(st.code, "%s", text);
     }
-    if (!wait_ended(r, n, false)) return dr_fail(DR_ECANCEL, "interrupted");
+    wait_ended(r, n, n < c->batch);
+    if (dr_interrupt_poll(r->interrupt, 0) > 0) return dr_fail(DR_ECANCEL, "interrupted");
     DR_TRY(judge(r));
     DR_TRY(wait_reports(r, (int64_t)c->batch * (dr_bench_case_prompt(c) + r->draws - 1)));
     *out = (struct dr_bench_run){

@@ -41,9 +41,10 @@ struct dr_bench_run {
 extern "C" {
 #endif
 
-/* engine and interrupt are borrowed; n_rank: of its layout. Begins to watch. Fails: EFULL. */
-DR_FALLIBLE dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *interrupt, int32_t n_rank,
-                                   int32_t vocab, uint64_t seed, struct dr_bench_runner **out);
+/* engine and interrupt are borrowed; l: its layout. Begins to watch. Fails: EFULL. */
+DR_FALLIBLE dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *interrupt,
+                                   const struct dr_layout *l, int32_t vocab, uint64_t seed,
+                                   struct dr_bench_runner **out);
 /* After the engine's end. NULL is legal. */
 void dr_bench_runner_destroy(struct dr_bench_runner *r);
 

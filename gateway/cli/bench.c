@@ -180,7 +180,7 @@ static dr_status start(struct run *r) {
     }
     dr_engine_facts(r->engine, r->c->facts);
     r->c->peaks = dr_bench_peaks_of(&r->c->probe, r->c->facts->rank[0].arithmetic.inputs, r->c->stage_hosts);
-    return dr_bench_runner_create(r->engine, r->b->interrupt, r->c->layout.n_rank, r->b->config.vocab,
+    return dr_bench_runner_create(r->engine, r->b->interrupt, &r->c->layout, r->b->config.vocab,
                                   r->b->plan.seed, &r->runner);
 }
 
