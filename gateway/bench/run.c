@@ -346,7 +346,21 @@ dr_status dr_bench_runner_run(struct dr_bench_runner *r, const struct dr_bench_c
     return st;
 }
 
-/* ---- which steps are timed ---- */
+/* ---- what a run is worth ---- */
+
+dr_status dr_bench_run_check(const struct dr_bench_run *run, uint64_t alone, uint64_t *first) {
+    if (run->digest_one != alone)
+        return dr_fail(DR_EREQUEST,
+                       "the first sequence gave ids with digest %016" PRIx64 " in its batch, %016" PRIx64
+                       " alone: the answer depends on the batch",
+                       run->digest_one, alone);
+    if (!*first) *first = run->digest;
+    if (run->digest == *first) return dr_ok();
+    return dr_fail(DR_EREQUEST,
+                   "a repetition gave ids with digest %016" PRIx64 ", the first run %016" PRIx64
+                   ": the answer changes from run to run",
+                   run->digest, *first);
+}
 
 /* Prefill: the steps with prompt rows that come when the depth is filled. */
 static bool timed_prefill(const struct dr_bench_case *c, const struct dr_step_news *n, int64_t filled) {

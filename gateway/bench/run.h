@@ -53,6 +53,10 @@ void dr_bench_runner_destroy(struct dr_bench_runner *r);
 DR_FALLIBLE dr_bench_runner_run(struct dr_bench_runner *r, const struct dr_bench_case *c,
                                 struct dr_bench_run *out);
 
+/* Whether a run gave the right ids. alone: digest of its first sequence when that runs alone; *first: digest
+ * of the case's first run, 0 before it: then it is set. Fails: EREQUEST saying which differs. */
+DR_FALLIBLE dr_bench_run_check(const struct dr_bench_run *run, uint64_t alone, uint64_t *first);
+
 /* Marks the timed steps of a run that is complete, and fills in n_timed, tokens, begin_ns, end_ns. submit_ns:
  * when the requests were submitted. Pure but for `timed`; for the runner and for tests. Fails: EREQUEST when
  * no step belongs to the case. */

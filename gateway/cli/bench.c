@@ -78,25 +78,6 @@ static dr_status learn_alone(struct run *r, int32_t i) {
     return dr_ok();
 }
 
-/* first: the digest of the case's first run, 0 before it. */
-static dr_status check(const struct run *r, int32_t i, uint64_t *first, const struct dr_bench_run *run) {
-    char name[64], layout[96];
-    const struct dr_bench_case *c = &r->b->plan.cases[i];
-    if (run->digest_one != r->alone[i])
-        return dr_fail(DR_EREQUEST,
-                       "%s, %s: the first sequence gave ids with digest %016" PRIx64
-                       " in its batch, %016" PRIx64 " alone: the answer depends on the batch",
-                       dr_bench_layout_name(r->c, layout), dr_bench_case_name(c, name), run->digest_one,
-                       r->alone[i]);
-    if (!*first) *first = run->digest;
-    if (run->digest != *first)
-        return dr_fail(DR_EREQUEST,
-                       "%s, %s: a repetition gave ids with digest %016" PRIx64 ", the first run %016" PRIx64
-                       ": the answer changes from run to run",
-                       dr_bench_layout_name(r->c, layout), dr_bench_case_name(c, name), run->digest, *first);
-    return dr_ok();
-}
-
 static dr_status measure(struct run *r, int32_t i, struct dr_bench_row *row) {
     struct bench *b = r->b;
     const struct dr_bench_case *c = &b->plan.cases[i];
@@ -108,7 +89,10 @@ static dr_status measure(struct run *r, int32_t i, struct dr_bench_row *row) {
     DR_TRY(learn_alone(r, i));
     for (int32_t k = 0; k < b->plan.warmup + b->plan.reps; k++) {
         DR_TRY(run_once(r, c, &run));
-        DR_TRY(check(r, i, &first, &run));
+        dr_status st = dr_bench_run_check(&run, r->alone[i], &first);
+        if (st.code != DR_OK)
+            return dr_fail_within(st, "%s, %s, %s: ", dr_bench_layout_name(r->c, layout),
+                                  dr_weights_name(r->c->layout.weights), dr_bench_case_name(c, name));
         if (k < b->plan.warmup) continue;
         dr_bench_tally_add(&row->tally, &run);
         if (b->trace)
@@ -152,12 +136,20 @@ static dr_status plan_memory(struct run *r) {
     return dr_ok();
 }
 
+/* Options and layout of one cluster; the caller ends *o, also after a failure. */
+static dr_status resolve(const struct bench *b, int32_t layout, enum dr_weights weights, struct dr_options *o,
+                         struct dr_resolved *out) {
+    DR_TRY(dr_bench_plan_options(&b->plan, b->options, layout, weights, o));
+    dr_status st = dr_resolve(o, &b->config, out);
+    if (st.code == DR_OK) st = dr_bench_plan_fits(&b->plan, &out->layout);
+    const char *text = b->plan.layout[layout].text;
+    return st.code == DR_OK || !*text ? st : dr_fail_within(st, "--layouts '%s': ", text);
+}
+
 static dr_status prepare(struct run *r, int32_t layout, enum dr_weights weights) {
     struct bench *b = r->b;
     struct dr_bench_cluster *c = r->c;
-    DR_TRY(dr_bench_plan_options(&b->plan, b->options, layout, weights, &r->options));
-    DR_TRY(dr_resolve(&r->options, &b->config, &r->resolved));
-    DR_TRY(dr_bench_plan_fits(&b->plan, &r->resolved.layout));
+    DR_TRY(resolve(b, layout, weights, &r->options, &r->resolved));
     c->layout = r->resolved.layout;
     c->threads = (int32_t)dr_option_int(&r->options, DR_OPTION_THREADS);
     c->n_host = dr_max_i32(1, r->resolved.n_host);
@@ -221,12 +213,26 @@ static dr_status run_cluster(struct bench *b, int32_t layout, enum dr_weights we
 
 /* ---- all of it ---- */
 
+/* All clusters are looked at before the first one starts. */
+static dr_status check_layouts(const struct bench *b) {
+    dr_status st = dr_ok();
+    for (int32_t l = 0; st.code == DR_OK && l < b->plan.n_layout; l++)
+        for (int32_t w = 0; st.code == DR_OK && w < b->plan.n_weights; w++) {
+            struct dr_options o = {.n_rest = 0};
+            struct dr_resolved resolved;
+            st = resolve(b, l, b->plan.weights[w], &o, &resolved);
+            dr_options_fini(&o);
+        }
+    return st;
+}
+
 static dr_status begin(struct bench *b) {
     const struct dr_options *o = b->options;
     const char *trace = dr_option_text(o, DR_OPTION_TRACE), *model = dr_option_text(o, DR_OPTION_MODEL);
     if (!*model) return dr_fail(DR_EUSAGE, "no model: give --model DIR");
     DR_TRY(dr_bench_plan_make(o, &b->plan));
     DR_TRY(dr_config_load(model, &b->config));
+    DR_TRY(check_layouts(b));
     DR_TRY(dr_interrupt_begin(b->interrupt));
     if (*trace) DR_TRY(dr_bench_trace_create(trace, &b->trace));
     const char *slash = strrchr(model, '/');

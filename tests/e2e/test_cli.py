@@ -168,3 +168,53 @@ def test_an_interrupted_generate_leaves_nothing(binary):
     process.communicate(timeout=20)
     assert time.monotonic() - began < 10 and process.returncode != 0
     assert until(lambda: not any(alive(p) for p in below), 5)
+
+
+def bench(cli, *flags):
+    return cli("bench", "--model", MODEL, "--prompt-lengths", 16, "--gen-lengths", 8, "--batch", "1,2", "--reps", 2,
+               "--context", 256, *flags)
+
+
+def test_bench_measures_what_it_has_checked(cli, tmp_path):
+    """Shapes and sums of a short bench; no figure is judged."""
+    trace = tmp_path / "trace.json"
+    reply = bench(cli, "--layouts", "tp=1;tp=2,pp=2", "--weights", "native,int8", "--depths", "0,16", "--step-tokens", 16,
+                  "--format", "json", "--roofline", "--trace", trace)
+    assert reply.returncode == 0, reply.stderr
+    found = json.loads(reply.stdout)
+    assert found["machine"]["cores"] >= 1 and found["version"] and "commit" in found and found["reps"] == 2
+    assert [(c["layout"]["tp"], c["layout"]["pp"], c["weights"]) for c in found["clusters"]] == [
+        (1, 1, "native"), (1, 1, "int8"), (2, 2, "native"), (2, 2, "int8")]
+    for cluster in found["clusters"]:
+        assert cluster["arithmetic"]["precision"] == "fast" and cluster["arithmetic"]["inputs"]
+        assert cluster["cache_bytes_per_token"] == 960
+        assert cluster["probe"]["read_bytes_per_s"] > 0 and cluster["probe"]["f32_flop_per_s"] > 0
+        assert all(m["peak_bytes"] > m["weights_bytes"] > 0 and m["planned_bytes"] > 0 for m in cluster["memory"])
+        names = [c["test"] for c in cluster["cases"]]
+        assert names == ["pp16", "pp16, 2 sequences", "tg8", "tg8, 2 sequences", "pp16 @ 16", "tg8 @ 16", "tg8 @ 16, 2 sequences"]
+        for case in cluster["cases"]:
+            rate = case["tokens_per_s"]
+            assert 0 < rate["min"] <= rate["median"] <= rate["max"] and len(rate["all"]) == 2
+            assert len(case["digest"]) == 16 and case["steps"] >= 1
+            assert abs(sum(case["parts_ms"].values()) - case["ms_per_step"]) < 1e-3 * case["ms_per_step"]
+            assert len(case["ranks"]) == len(cluster["memory"])
+            for rank in case["ranks"]:
+                assert abs(sum(rank["parts_ms"].values()) - rank["ms_per_step"]) < 1e-3 * rank["ms_per_step"]
+            assert case["per_step"]["weight_bytes"] > 1e6 and case["roofline"]["predicted_tokens_per_s"] > 0
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {e["tid"] for e in events if e["ph"] == "X"} == {0, 1, 2, 3, 4}  # the coordinator and four ranks
+    steps = [e for e in events if e["ph"] == "X" and "step" in e["name"]]
+    assert min(e["dur"] for e in steps) > 0
+
+
+def test_bench_prints_markdown_and_a_table(cli):
+    reply = bench(cli, "--format", "markdown", "--warmup", 0, "--prompt-lengths", 0)
+    assert reply.returncode == 0, reply.stderr
+    rows = [line for line in reply.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 2 and len({row.count("|") for row in rows}) == 1
+    assert "predicted" not in rows[0] and "tokens/s" in rows[0]
+    reply = bench(cli, "--roofline", "--gen-lengths", 0)
+    assert reply.returncode == 0, reply.stderr
+    assert "of predicted" in reply.stdout and "pp16, 2 sequences" in reply.stdout
+    reply = bench(cli, "--trace", "/nowhere/trace.json")
+    assert reply.returncode == 74 and "--trace /nowhere/trace.json" in reply.stderr

@@ -216,6 +216,26 @@ static const struct {
     {dr_inspect, DR_CMD_INSPECT, {NULL}, DR_EUSAGE, "no model: deeprack inspect MODEL"},
     {dr_inspect, DR_CMD_INSPECT, {lexi, "--tp=9"}, DR_EMODEL, NULL},
     {dr_inspect, DR_CMD_INSPECT, {"--model=/nowhere"}, DR_ENOENT, NULL},
+    {dr_bench, DR_CMD_BENCH, {NULL}, DR_EUSAGE, "no model: give --model DIR"},
+    {dr_bench, DR_CMD_BENCH, {"--model=/nowhere"}, DR_ENOENT, NULL},
+    {dr_bench,
+     DR_CMD_BENCH,
+     {lexi, "--prompt-lengths=16", "--batch=0"},
+     DR_EUSAGE,
+     "--batch: expected whole numbers from 1 to 1024 with commas between them; entry 1 is not one"},
+    {dr_bench,
+     DR_CMD_BENCH,
+     {lexi, "--prompt-lengths=0", "--gen-lengths=8", "--layouts=tp=1;tp=9"},
+     DR_EMODEL,
+     "--layouts 'tp=9': layout: tp 9: the model has only 8 heads, so a rank would hold none; use tp of at "
+     "most 8"},
+    {dr_bench, DR_CMD_BENCH, {lexi, "--prompt-lengths=100000", "--gen-lengths=0"}, DR_EMODEL, NULL},
+    {dr_bench,
+     DR_CMD_BENCH,
+     {lexi, "--prompt-lengths=16", "--gen-lengths=100", "--batch=8", "--pages=15"},
+     DR_EMODEL,
+     "tg100, 8 sequences: needs 16 cache pages at once, the cluster has 15; give more --cache-memory, or "
+     "smaller cases"},
 };
 
 static void commands_are_refused_early(void) {
