@@ -91,7 +91,9 @@ struct dr_strip {
 
 static inline struct dr_strip dr_weight_strip(const struct dr_weight *w, int32_t strip) {
     int32_t left = dr_weight_out_padded(w->n_out) / DR_LANES - 4 * strip;
-    struct dr_strip s = {.cells = dr_min_i32(left, 4), .steps = dr_weight_steps(w->type, w->n_in, w->phase)};
+    struct dr_strip s;
+    s.cells = dr_min_i32(left, 4);
+    s.steps = dr_weight_steps(w->type, w->n_in, w->phase);
     s.data = (const uint8_t *)w->data + (size_t)strip * 4 * (size_t)s.steps * DR_CELL_BYTES;
     return s;
 }

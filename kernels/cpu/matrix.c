@@ -8,8 +8,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/decode.h"
 #include "kernels/cpu/lanes.h"
+#include "kernels/decode.h"
 
 /* Inputs [lead, n * per) of n cells of one group of outputs, which are `step` bytes apart, to panel
  * [input][16]. */

@@ -3,6 +3,8 @@
  * Owns: nothing; tables are constant.
  * Why:  compiled for any x86-64, since it runs before the processor has been asked. One binary holds all
  * instruction sets. */
+#include <cpuid.h>
+
 #include "kernels/x86/x86.h"
 
 /* clang-format off */
@@ -73,16 +75,19 @@ const char *dr_isa_name(enum dr_isa isa) {
 enum dr_isa dr_isa_here(void) {
 #ifdef DR_SIMDE
     return DR_ISA_BF16; /* a test build, whose instructions are emulated */
-#endif
+#else
+    enum { F16C = 1 << 29 }; /* of ecx, leaf 1: clang 14 does not know its name */
+    unsigned eax, ebx, ecx = 0, edx;
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
-        return DR_ISA_COUNT;
+    bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & F16C);
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !f16c) return DR_ISA_COUNT;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
         return DR_ISA_AVX2;
     if (!__builtin_cpu_supports("avx512vnni")) return DR_ISA_AVX512;
     bool bf16 = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
     return bf16 ? DR_ISA_BF16 : DR_ISA_VNNI;
+#endif
 }
 
 dr_status dr_ops_x86(enum dr_isa isa, enum dr_precision precision, const struct dr_ops **out) {

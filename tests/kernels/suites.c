@@ -7,8 +7,9 @@
 #define DR_SUITES(X)                                                                                         \
     X(team)                                                                                                  \
     X(probe)                                                                                                 \
-    X(exp) X(weight) X(linear) X(fast) X(pointwise) X(route) X(moe) X(cache) X(attn_absorbed)                \
-        X(attn_expanded) X(sampling)
+    X(exp)                                                                                                   \
+    X(weight) X(linear) X(fast) X(pointwise) X(route) X(moe) X(cache) X(attn_absorbed) X(attn_expanded)      \
+        X(sampling)
 
 #define DR_X_(name) extern CU_SuiteInfo suite_##name;
 DR_SUITES(DR_X_)

@@ -205,8 +205,8 @@ static void tied_model(void) {
     CU_ASSERT_EQUAL(list[n - 1].rows, 512);
 }
 
-/* V3 is 671 billion parameters without the MTP layer, FP8 but for embedding, head and router: 673 GB; q_a, kv_a and the routers are held by all 8 ranks of a stage, and W_UK
- * twice: some 10 GB more. */
+/* V3 is 671 billion parameters without the MTP layer, FP8 but for embedding, head and router: 673 GB; q_a,
+ * kv_a and the routers are held by all 8 ranks of a stage, and W_UK twice: some 10 GB more. */
 static void v3_weights(void) {
     struct dr_config c = fixture_config("configs/v3");
     struct dr_layout l = layout(&c, fixture_wish(8, 2));
