@@ -16,7 +16,9 @@ struct dr_parts {
 
 /* The step begins with the part `first`. */
 static inline void dr_parts_begin(struct dr_parts *p, uint64_t now_ns, enum dr_step_part first) {
-    *p = (struct dr_parts){.last_ns = now_ns, .now = first};
+    p->last_ns = now_ns;
+    p->now = first;
+    for (int i = 0; i < DR_PART_COUNT; i++) p->ns[i] = 0;
 }
 
 /* From here on `part` is charged; returns the part before it, for a way back. */
