@@ -166,6 +166,14 @@ void rig_done(struct rig *r, uint64_t request, enum dr_finish finish) {
     SEND(r, done, &done);
 }
 
+void rig_step(struct rig *r, const struct dr_step_news *news) {
+    SEND(r, step_news, news);
+}
+
+void rig_report(struct rig *r, const struct dr_step_report *report) {
+    SEND(r, step_report, report);
+}
+
 void rig_fault(struct rig *r, enum dr_code code, const char *text) {
     struct dr_fault_note note = {.rank = 1, .code = (int32_t)code};
     snprintf(note.text, sizeof note.text, "%s", text);

@@ -5,11 +5,12 @@
 #include "common/log.h"
 #include "tests/support/runner.h"
 
-extern CU_SuiteInfo suite_bench, suite_cli, suite_engine, suite_launch, suite_resolve;
+extern CU_SuiteInfo suite_bench, suite_bench_run, suite_cli, suite_engine, suite_launch, suite_resolve;
 
 int main(int argc, char **argv) {
     CU_SuiteInfo suites[] = {
-        suite_launch, suite_resolve, suite_bench, suite_cli, suite_engine, CU_SUITE_INFO_NULL,
+        suite_launch, suite_resolve, suite_bench,        suite_bench_run,
+        suite_cli,    suite_engine,  CU_SUITE_INFO_NULL,
     };
     dr_log_init(DR_LOG_LEVEL_COUNT, DR_LOG_TEXT, "test", -1); /* silent */
     return dr_run_suites(suites, argc, argv);

@@ -157,6 +157,61 @@ static void link_close_loses_and_relaunches(void) {
     rig_stop(&r);
 }
 
+/* ---- watched steps ---- */
+
+struct watched {
+    _Atomic int32_t n_step, n_report;
+    struct dr_step_news last;
+};
+
+static void on_step(void *arg, const struct dr_step_news *news) {
+    struct watched *w = arg;
+    w->last = *news;
+    w->n_step++;
+}
+
+static void on_report(void *arg, const struct dr_step_report *report, uint64_t heard_ns) {
+    struct watched *w = arg;
+    CU_ASSERT(report->rank == 1 && report->part_ns[DR_PART_HEAD] == 3 && heard_ns > 0);
+    w->n_report++;
+}
+
+static void watching_survives_a_relaunch(void) {
+    struct rig r;
+    struct told t;
+    struct watched w = {.n_step = 0};
+    const struct dr_step_sink sink = {.on_step = on_step, .on_report = on_report, .arg = &w};
+    uint64_t id, word = 0;
+    const uint8_t *body = NULL;
+    size_t bytes = 0;
+    rig_prepare(&r, NULL);
+    rig_up(&r);
+    dr_engine_watch(r.engine, DR_WATCH_STEPS | DR_WATCH_PREFILL_FIRST, &sink);
+    for (int epoch = 0; epoch < 2; epoch++) {
+        CU_ASSERT_EQUAL_FATAL(rig_submit(&r, &t, &id).code, DR_OK);
+        CU_ASSERT_TRUE_FATAL(rig_expect(&r, DR_MSG_WATCH, &body, &bytes)); /* before the request */
+        CU_ASSERT_EQUAL(dr_decode_word(body, bytes, &word).code, DR_OK);
+        CU_ASSERT_EQUAL(word, 3);
+        CU_ASSERT_TRUE(rig_expect(&r, DR_MSG_SUBMIT, NULL, NULL));
+        struct dr_step_report report = {.epoch = r.epoch, .step = 2, .rank = 1};
+        report.part_ns[DR_PART_HEAD] = 3;
+        rig_step(&r, &(struct dr_step_news){.step = 2, .done_ns = 7, .generated_rows = 5});
+        rig_report(&r, &report);
+        rig_done(&r, id, DR_FINISH_STOP);
+        CU_ASSERT_TRUE(told_ends(&t));
+        CU_ASSERT(w.n_step == epoch + 1 && w.n_report == epoch + 1);
+        CU_ASSERT(w.last.step == 2 && w.last.done_ns == 7 && w.last.generated_rows == 5);
+        if (epoch == 1) break;
+        rig_hang_up(&r);
+        rig_connect(&r);
+        rig_ready(&r, 0);
+    }
+    struct dr_step_report beyond = {.epoch = r.epoch, .rank = 2}; /* the layout has two */
+    rig_report(&r, &beyond);
+    CU_ASSERT_TRUE(rig_state_becomes(&r, DR_ENGINE_RELAUNCHING));
+    rig_stop(&r);
+}
+
 static void last_words_are_the_reason(void) {
     struct rig r;
     struct told t;
@@ -470,6 +525,7 @@ static CU_TestInfo cases[] = {
     {"a cancel goes down once and destroy ends the rest", cancel_goes_down_once},
     {"a request beyond the limits is refused at once", too_many_ids_are_refused_at_once},
     {"a closed link loses open requests and starts the next epoch", link_close_loses_and_relaunches},
+    {"watching is asked for in every epoch, before requests", watching_survives_a_relaunch},
     {"the last words of a rank are the reason", last_words_are_the_reason},
     {"a dead rank is seen by its pid", dead_rank_is_seen_by_its_pid},
     {"a silent coordinator is a loss", silence_is_a_loss},
