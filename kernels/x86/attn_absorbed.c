@@ -5,12 +5,12 @@
  * kernels/cpu.
  *
  * A thread takes (token, up to 64 heads) through all splits in order; or, when that gives too few pieces and
- * there is scratch, threads take (token, split, heads), and a second pass joins the parts in the same order by
- * the same additions. */
+ * there is scratch, threads take (token, split, heads), and a second pass joins the parts in the same order
+ * by the same additions. */
 #include "kernels/x86/attn.h"
 
-#include "kernels/x86/attn_tile.h"
 #include "kernels/x86/attn_run.h"
+#include "kernels/x86/attn_tile.h"
 
 /* Numbers [d, ...) of the rows, up to the next border of 128 or to the end of latent or key. */
 static struct source chunk_of(const struct dr_cache_view *v, const uint8_t *const *row, int32_t d) {
@@ -63,7 +63,8 @@ static void whole_items(void *arg, int64_t first, int64_t end, int32_t thread) {
         struct dr_attn_item item = dr_attn_item(run, i, 1);
         size_t row = item.t * (size_t)a->n_head + (size_t)item.head0;
         begin(a, item.t, item.head0, item.n_head, &w);
-        for (int32_t l = 0; l < item.n_head; l++) w.o[l] = a->o + (row + (size_t)l) * (size_t)a->cache.kv_lora;
+        for (int32_t l = 0; l < item.n_head; l++)
+            w.o[l] = a->o + (row + (size_t)l) * (size_t)a->cache.kv_lora;
         for (int32_t index = 0; (int64_t)index * a->split_rows < a->n_visible[item.t]; index++)
             add_split(a, item.t, index, &w);
         for (int32_t l = 0; l < item.n_head; l++)

@@ -102,7 +102,8 @@ static void items(void *arg, int64_t begin, int64_t end, int32_t thread) {
 dr_status DR_NAME(dr_x86_attn_expanded)(const struct dr_attn_expanded *a, struct dr_stream *s) {
     struct run run = {.a = a, .tokens = QUERIES};
     int64_t n_thread = dr_team_size(s->team), want = n_thread > 1 ? 4 * n_thread : 1;
-    while (run.tokens > LANES && (int64_t)dr_ceil_div(a->n_tok, run.tokens) * a->n_head < want) run.tokens /= 2;
+    while (run.tokens > LANES && (int64_t)dr_ceil_div(a->n_tok, run.tokens) * a->n_head < want)
+        run.tokens /= 2;
     dr_team_for(s->team, (int64_t)dr_ceil_div(a->n_tok, run.tokens) * a->n_head, 1, items, &run);
     return dr_ok();
 }

@@ -3,9 +3,9 @@
  * Owns: nothing.
  * Why:  the f32 and the bf16 form differ in arithmetic alone. The scratch has the form of kernels/cpu.
  *
- * Many pieces (token, up to 64 heads): a thread takes one through all splits in order. Few pieces, and scratch
- * for two or more splits: threads take (token, split, heads) into parts, then (token, head) joins its parts in
- * order; in rounds of as many splits as the scratch holds. */
+ * Many pieces (token, up to 64 heads): a thread takes one through all splits in order. Few pieces, and
+ * scratch for two or more splits: threads take (token, split, heads) into parts, then (token, head) joins its
+ * parts in order; in rounds of as many splits as the scratch holds. */
 #pragma once
 
 #include <math.h>

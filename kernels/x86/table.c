@@ -5,6 +5,7 @@
  * instruction sets. */
 #include <cpuid.h>
 
+#include "kernels/x86/attn.h"
 #include "kernels/x86/x86.h"
 
 /* clang-format off */
@@ -48,12 +49,12 @@ static const struct dr_matrix_set
         .row_bins = dr_cpu_row_bins, .row_pick = dr_cpu_row_pick, .row_top = dr_cpu_row_top,                 \
     };
 
-DR_TABLE(avx2, "avx2", "f32", "f32", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
-DR_TABLE(avx2_fast, "avx2", "f32", "int8", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
-DR_TABLE(avx512, "avx512", "f32", "f32", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
-DR_TABLE(avx512_fast, "avx512", "f32", "int8", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
-DR_TABLE(vnni_fast, "vnni", "f32", "int8", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
-DR_TABLE(bf16_fast, "bf16", "bf16", "int8", dr_cpu_attn_absorbed, dr_cpu_attn_expanded)
+DR_TABLE(avx2, "avx2", "f32", "f32", dr_x86_attn_absorbed_avx2, dr_x86_attn_expanded_avx2)
+DR_TABLE(avx2_fast, "avx2", "f32", "int8", dr_x86_attn_absorbed_avx2, dr_x86_attn_expanded_avx2)
+DR_TABLE(avx512, "avx512", "f32", "f32", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
+DR_TABLE(avx512_fast, "avx512", "f32", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
+DR_TABLE(vnni_fast, "vnni", "f32", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
+DR_TABLE(bf16_fast, "bf16", "bf16", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
 /* clang-format on */
 
 /* More than AVX-512 adds nothing to exact arithmetic. */

@@ -8,8 +8,9 @@
     X(team)                                                                                                  \
     X(probe)                                                                                                 \
     X(exp)                                                                                                   \
-    X(weight) X(linear) X(fast) X(pointwise) X(route) X(moe) X(cache) X(attn_absorbed) X(attn_expanded)      \
-        X(sampling)
+    X(weight)                                                                                                \
+    X(linear)                                                                                                \
+    X(fast) X(pointwise) X(route) X(moe) X(cache) X(attn_absorbed) X(attn_expanded) X(x86_attn) X(sampling)
 
 #define DR_X_(name) extern CU_SuiteInfo suite_##name;
 DR_SUITES(DR_X_)
