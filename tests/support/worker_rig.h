@@ -44,8 +44,8 @@ struct rig {
     uint64_t step; /* of the next plan made by rig_step */
 };
 
-/* Kernels and weights of the rigs to come (rig_init reads it): the oracle and native weights unless a test says
- * otherwise. */
+/* Kernels and weights of the rigs to come (rig_init reads it): the oracle and native weights unless a test
+ * says otherwise. */
 struct rig_kernels {
     const struct dr_ops *ops; /* NULL: the oracle */
     enum dr_weights weights;
