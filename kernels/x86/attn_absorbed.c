@@ -24,8 +24,18 @@ static struct source chunk_of(const struct dr_cache_view *v, const uint8_t *cons
     return (struct source){.row = row, .at = lat + 4 * groups + 2 * (at - lat), .type = DR_ROW_BF16};
 }
 
-/* Split `index` of row t enters the states of the item's heads. */
-static void add_split(const struct dr_attn_absorbed *a, size_t t, int32_t index, struct work *w) {
+/* Rows of split `index`, if there is one, are fetched while the present split is computed. */
+static void fetch_split(const struct dr_attn_absorbed *a, size_t t, int32_t index, struct work *w) {
+    int64_t first = (int64_t)index * a->split_rows;
+    int32_t n = first < a->n_visible[t] ? dr_min_i32(a->split_rows, a->n_visible[t] - (int32_t)first) : 0;
+    if (n > 0) dr_attn_rows(a, t, (int32_t)first, n, w->next.row);
+    fetch_begin(&w->next, n, a->cache.row_bytes,
+                score_units(w, a->cache.kv_lora + a->cache.rope_dim) + value_units(w, a->cache.kv_lora));
+}
+
+/* Split `index` of row t enters the states of the item's heads; split `next` will be wanted afterwards. */
+static void add_split(const struct dr_attn_absorbed *a, size_t t, int32_t index, int32_t next,
+                      struct work *w) {
     const struct dr_cache_view *v = &a->cache;
     const uint8_t *row[SPLIT];
     int32_t lat = v->kv_lora, width = lat + v->rope_dim;
@@ -33,6 +43,7 @@ static void add_split(const struct dr_attn_absorbed *a, size_t t, int32_t index,
     w->n = dr_min_i32(a->split_rows, a->n_visible[t] - w->first);
     dr_attn_rows(a, t, w->first, w->n, row);
     for (int32_t l = 0; l < w->n_query; l++) w->visible[l] = w->n;
+    fetch_split(a, t, next, w);
     for (int32_t d = 0, dims; d < width; d += dims) { /* a chunk is latent or key, not both */
         struct source src = chunk_of(v, row, d);
         dims = dr_min_i32(CHUNK, (d < lat ? lat : width) - d);
@@ -66,7 +77,7 @@ static void whole_items(void *arg, int64_t first, int64_t end, int32_t thread) {
         for (int32_t l = 0; l < item.n_head; l++)
             w.o[l] = a->o + (row + (size_t)l) * (size_t)a->cache.kv_lora;
         for (int32_t index = 0; (int64_t)index * a->split_rows < a->n_visible[item.t]; index++)
-            add_split(a, item.t, index, &w);
+            add_split(a, item.t, index, index + 1, &w);
         for (int32_t l = 0; l < item.n_head; l++)
             a->lse[row + (size_t)l] = finish(w.o[l], w.max[l], w.sum[l], a->cache.kv_lora);
     }
@@ -84,7 +95,7 @@ static void part_items(void *arg, int64_t first, int64_t end, int32_t thread) {
         for (int32_t l = 0; l < item.n_head; l++)
             w.o[l] = dr_attn_part(run, item.t, item.split, item.head0 + l);
         if ((int64_t)(run->split0 + item.split) * a->split_rows < a->n_visible[item.t])
-            add_split(a, item.t, run->split0 + item.split, &w);
+            add_split(a, item.t, run->split0 + item.split, run->split0 + dr_attn_next(run, i), &w);
         for (int32_t l = 0; l < item.n_head; l++) {
             w.o[l][lat] = w.max[l];
             w.o[l][lat + 1] = w.sum[l];

@@ -34,6 +34,13 @@ static void rows_of(const uint8_t **row, int32_t n, const float *data, size_t st
     for (int32_t j = 0; j < n; j++) row[j] = (const uint8_t *)(data + (size_t)j * stride);
 }
 
+/* Keys of the split that begins at `begin` and that some query sees. */
+static int32_t next_keys(const struct tile *tile, const struct work *w, int32_t begin) {
+    int32_t end = begin;
+    for (int32_t l = 0; l < w->n_query; l++) end = dr_max_i32(end, tile->a->pos[tile->first + (size_t)l] + 1);
+    return dr_min_i32(dr_min_i32(end, tile->a->first_key + tile->a->n_key) - begin, SPLIT);
+}
+
 /* Keys at positions [begin, end), all in one split of 256 positions, enter the states. */
 static void add_split(struct tile *tile, struct work *w, int32_t begin, int32_t end) {
     const struct dr_attn_expanded *a = tile->a;
@@ -49,13 +56,20 @@ static void add_split(struct tile *tile, struct work *w, int32_t begin, int32_t 
     if (w->n == 0) return;
     size_t at = (size_t)(begin - a->first_key), n_head = (size_t)a->n_head, nope = (size_t)a->nope_dim,
            v_dim = (size_t)a->v_dim;
+    const float *v = a->v + (at * n_head + tile->head) * v_dim;
+    rows_of(w->next.row, w->n, v, n_head * v_dim);
+    fetch_begin(&w->next, w->n, 4 * v_dim, score_units(w, a->nope_dim) + score_units(w, a->rope_dim));
     rows_of(row, w->n, a->k + (at * n_head + tile->head) * nope, n_head * nope);
     score_part(w, row, 0, a->nope_dim);
     rows_of(row, w->n, a->k_pe + at * a->k_pe_stride, a->k_pe_stride);
     score_part(w, row, a->nope_dim, a->rope_dim);
     softmax(w, a->scale);
     join_split(w);
-    rows_of(row, w->n, a->v + (at * n_head + tile->head) * v_dim, n_head * v_dim);
+    int32_t more = next_keys(tile, w, end);
+    rows_of(w->next.row, more, a->k + ((size_t)(end - a->first_key) * n_head + tile->head) * nope,
+            n_head * nope);
+    fetch_begin(&w->next, more, 4 * nope, value_units(w, a->v_dim));
+    rows_of(row, w->n, v, n_head * v_dim);
     for (int32_t c = 0; c < a->v_dim; c += CHUNK) {
         struct source src = {.row = row, .at = 4 * (size_t)c, .type = DR_ROW_F32};
         value_chunk(w, &src, c, dr_min_i32(CHUNK, a->v_dim - c));
@@ -86,7 +100,7 @@ static void run_tile(const struct dr_attn_expanded *a, size_t first, size_t head
                 finish(w->o[l], w->max[l], w->sum[l], a->v_dim);
 }
 
-/* Item = (tokens, head). Later tokens see more keys and come first. */
+/* Item = (head, tokens): neighbours share keys. Later tokens see more of them and come first. */
 static void items(void *arg, int64_t begin, int64_t end, int32_t thread) {
     const struct run *run = arg;
     const struct dr_attn_expanded *a = run->a;
@@ -94,8 +108,8 @@ static void items(void *arg, int64_t begin, int64_t end, int32_t thread) {
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         int32_t n_tile = dr_ceil_div(a->n_tok, run->tokens);
-        int32_t first = (n_tile - 1 - (int32_t)(i / a->n_head)) * run->tokens;
-        run_tile(a, (size_t)first, (size_t)(i % a->n_head), dr_min_i32(run->tokens, a->n_tok - first), &w);
+        int32_t first = (n_tile - 1 - (int32_t)(i % n_tile)) * run->tokens;
+        run_tile(a, (size_t)first, (size_t)(i / n_tile), dr_min_i32(run->tokens, a->n_tok - first), &w);
     }
 }
 

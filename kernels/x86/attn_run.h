@@ -20,10 +20,11 @@ struct dr_attn_run {
     const struct dr_attn_absorbed *a;
     int32_t heads, n_group; /* of a piece; pieces of a token */
     int32_t n_split;        /* of a round */
-    int32_t split0;         /* first split of the round */
-    bool last;              /* round */
-    float *part;            /* [n_tok, n_split, n_head, kv_lora + 2]: unnormalised output, max, sum */
-    float *state;           /* [n_tok, n_head, 2]: max, sum so far */
+    int32_t n_thread;
+    int32_t split0; /* first split of the round */
+    bool last;      /* round */
+    float *part;    /* [n_tok, n_split, n_head, kv_lora + 2]: unnormalised output, max, sum */
+    float *state;   /* [n_tok, n_head, 2]: max, sum so far */
 };
 
 struct dr_attn_item {
@@ -37,6 +38,12 @@ static inline struct dr_attn_item dr_attn_item(const struct dr_attn_run *run, in
                                 .head0 = (int32_t)(i % run->n_group) * run->heads};
     item.n_head = dr_min_i32(run->heads, run->a->n_head - item.head0);
     return item;
+}
+
+/* The split of the same token that the thread will probably take after part i. */
+static inline int32_t dr_attn_next(const struct dr_attn_run *run, int64_t i) {
+    return (int32_t)((i / run->n_group % run->n_split * run->n_group + i % run->n_group + run->n_thread) /
+                     run->n_group);
 }
 
 static inline float *dr_attn_part(const struct dr_attn_run *run, size_t t, int32_t split, int32_t head) {
@@ -83,8 +90,8 @@ static inline dr_status dr_attn_divide(const struct dr_attn_absorbed *a, struct 
                                        dr_team_fn *whole, dr_team_fn *part, dr_team_fn *join) {
     DR_ASSERT(a->split_rows >= 1 && a->split_rows <= DR_SPLIT_ROWS_MAX);
     if (a->n_tok == 0 || a->n_head == 0) return dr_ok();
-    struct dr_attn_run run = {.a = a, .heads = DR_ATTN_HEADS};
     int32_t longest = 0, n_thread = dr_team_size(s->team);
+    struct dr_attn_run run = {.a = a, .heads = DR_ATTN_HEADS, .n_thread = n_thread};
     for (int32_t t = 0; t < a->n_tok; t++) longest = dr_max_i32(longest, a->n_visible[t]);
     int32_t n_split = longest / a->split_rows + (longest % a->split_rows != 0);
     size_t row = (size_t)a->n_tok * (size_t)a->n_head, state = dr_size_align(2 * row, 16) * sizeof(float),

@@ -25,6 +25,7 @@ enum {
     QUERIES = 64,                 /* of a thread at once */
     GROUPS = QUERIES / LANES,
     SPLIT = DR_ATTN_SPLIT,
+    STRIP = SPLIT * LANES + 16, /* numbers between strips: neighbours lie in different sets of the caches */
     CHUNK = DR_ATTN_CHUNK,
     BLOCK = DR_ATTN_BLOCK,
     KEYS = 48, /* widened together: 24 KiB, full tiles */
@@ -38,10 +39,18 @@ struct source {
     enum dr_row_type type; /* of the chunk */
 };
 
+/* Rows that will be wanted next, asked for line by line while tiles are computed. */
+struct fetch {
+    const uint8_t *row[SPLIT];
+    int32_t n, lines; /* rows, lines of a row */
+    int32_t j, line;  /* the next one */
+    int32_t step;     /* lines a unit: one tile of scores, one block of values */
+};
+
 struct work {
     _Alignas(64) float p[QUERIES * SPLIT]; /* [group][key][LANES]: raw scores, then weights */
     float q[QUERIES * CHUNK];              /* [group][number][LANES] */
-    float keys[CHUNK * SPLIT];             /* [key][CHUNK], or values as [strip][key][LANES] */
+    float keys[CHUNK / LANES * STRIP];     /* [key][CHUNK], or values as [strip][key][LANES], STRIP apart */
     const float *query[QUERIES];
     /* the split */
     int32_t n_query, n, first; /* keys; number of the first one, for the borders of blocks */
@@ -53,7 +62,31 @@ struct work {
     /* how the split enters it */
     float old[QUERIES], fresh[QUERIES];
     bool empty[QUERIES];
+    struct fetch next;
 };
+
+static int32_t score_units(const struct work *w, int32_t dims) {
+    return dr_ceil_div(w->n_query, LANES) * dr_ceil_div(w->n, TILE_ROWS) * dr_ceil_div(dims, CHUNK);
+}
+
+static int32_t value_units(const struct work *w, int32_t dims) {
+    return dr_ceil_div(w->n_query, LANES) * dr_ceil_div(w->n, BLOCK) * dr_ceil_div(dims, LANES);
+}
+
+/* The first `bytes` of n rows (already in f->row) are wanted in the course of `units`. */
+static void fetch_begin(struct fetch *f, int32_t n, size_t bytes, int32_t units) {
+    f->n = n;
+    f->lines = (int32_t)((bytes + 63) / 64);
+    f->j = f->line = 0;
+    f->step = n > 0 ? dr_ceil_div(f->lines * n, units) : 0;
+}
+
+static void fetch_some(struct fetch *f) {
+    for (int32_t i = 0; i < f->step && f->j < f->n; i++) {
+        __builtin_prefetch(f->row[f->j] + f->line * 64, 0, 2); /* not the first level: tiles need all of it */
+        if (++f->line == f->lines) f->line = 0, f->j++;
+    }
+}
 
 /* ---- widening ---- */
 
@@ -161,14 +194,15 @@ DR_INLINE void score_tile(int nr, int nv, const float *q, const float *key, int3
 #endif
 
 /* n keys times the nv vectors of a group. */
-DR_INLINE void score_keys(int nv, const float *q, const float *keys, int32_t n, int32_t dims, bool first,
-                          float *p) {
+DR_INLINE void score_keys(struct fetch *next, int nv, const float *q, const float *keys, int32_t n,
+                          int32_t dims, bool first, float *p) {
     enum { TALL = 2 * TILE_ROWS };
     int32_t j = 0;
     if (nv == 1)
         for (; j + TALL <= n; j += TALL) score_tile(TALL, 1, q, keys + j * CHUNK, dims, first, p + j * LANES);
     for (int32_t nr; j < n; j += nr) {
         nr = dr_min_i32(TILE_ROWS, n - j);
+        fetch_some(next);
 #define DR_TILE(rows)                                                                                        \
     case rows:                                                                                               \
         score_tile(rows, nv, q, keys + j * CHUNK, dims, first, p + j * LANES);                               \
@@ -201,9 +235,9 @@ static void score_chunk(struct work *w, const struct source *src, int32_t d, int
             const float *q = w->q + g * LANES * CHUNK;
             float *p = w->p + (g * SPLIT + j) * LANES;
             if (w->n_query - g * LANES > VL)
-                score_keys(2, q, w->keys, n, dims, d == 0, p);
+                score_keys(&w->next, 2, q, w->keys, n, dims, d == 0, p);
             else
-                score_keys(1, q, w->keys, n, dims, d == 0, p);
+                score_keys(&w->next, 1, q, w->keys, n, dims, d == 0, p);
         }
     }
 }
@@ -270,50 +304,45 @@ static void join_split(struct work *w) {
 
 /* ---- values ---- */
 
-/* part[r][LANES] += weighted keys [from, to[r]) of nr queries that see unequally much of a block. */
-static void ragged_keys(int32_t nr, const float *values, const float *p, int32_t from, const int32_t *to,
-                        float *part) {
+/* part[r][LANES] += weighted keys [from, min(n, to[r])) of nr queries that see unequally much of a block. */
+static void ragged_keys(int32_t nr, const float *values, const float *p, int32_t from, int32_t n,
+                        const int32_t *to, float *part) {
     for (int32_t r = 0; r < nr; r++, part += LANES)
-        for (int32_t k = from; k < to[r]; k++)
+        for (int32_t k = from; k < n && k < to[r]; k++)
             for (int v = 0; v < 2; v++)
                 vf_store(part + v * VL, vf_fma(vf_load(values + k * LANES + v * VL), vf_set(p[k * LANES + r]),
                                                vf_load(part + v * VL)));
 }
 
-/* total[r][LANES] = weighted sums of one strip for nr queries whose weights lie side by side. A hidden key is
- * left out, not weighted with 0: 0 times NaN is NaN. */
-DR_INLINE void value_tile(int nr, int32_t first, const int32_t *visible, const float *values, const float *p,
+/* total[r][LANES] += weighted sums of one strip over keys [0, n) of a block, for nr queries whose weights lie
+ * side by side; query r sees the first to[r] of them. A hidden key is left out, not weighted with 0: 0 times
+ * NaN is NaN. */
+DR_INLINE void value_tile(int nr, int32_t n, const int32_t *to, const float *values, const float *p,
                           float *total) {
-    int32_t common = visible[0], longest = visible[0];
-    for (int r = 1; r < nr; r++) {
-        common = dr_min_i32(common, visible[r]);
-        longest = dr_max_i32(longest, visible[r]);
+    vf acc[TILE_ROWS][2];
+    int32_t common = n, longest = 0;
+    DR_UNROLL for (int r = 0; r < nr; r++) {
+        acc[r][0] = acc[r][1] = vf_zero();
+        common = dr_min_i32(common, to[r]);
+        longest = dr_max_i32(longest, to[r]);
     }
-    memset(total, 0, (size_t)nr * LANES * sizeof *total);
-    for (int32_t j = 0, n; j < longest; j += n, values += n * LANES, p += n * LANES) {
-        n = dr_min_i32(BLOCK - (first + j) % BLOCK, longest - j);
-        vf acc[TILE_ROWS][2];
-        DR_UNROLL for (int r = 0; r < nr; r++) acc[r][0] = acc[r][1] = vf_zero();
-        int32_t full = dr_max_i32(0, dr_min_i32(n, common - j));
-        for (int32_t k = 0; k < full; k++) {
-            vf v0 = vf_load(values + k * LANES), v1 = vf_load(values + k * LANES + VL);
-            DR_UNROLL for (int r = 0; r < nr; r++) {
-                vf in = vf_set(p[k * LANES + r]);
-                acc[r][0] = vf_fma(v0, in, acc[r][0]);
-                acc[r][1] = vf_fma(v1, in, acc[r][1]);
-            }
+    common = dr_max_i32(common, 0);
+    for (int32_t k = 0; k < common; k++) {
+        vf v0 = vf_load(values + k * LANES), v1 = vf_load(values + k * LANES + VL);
+        DR_UNROLL for (int r = 0; r < nr; r++) {
+            vf in = vf_set(p[k * LANES + r]);
+            acc[r][0] = vf_fma(v0, in, acc[r][0]);
+            acc[r][1] = vf_fma(v1, in, acc[r][1]);
         }
-        if (full < n) {
-            float part[TILE_ROWS * LANES];
-            int32_t to[TILE_ROWS];
-            for (int r = 0; r < nr; r++) to[r] = dr_min_i32(n, visible[r] - j);
-            DR_UNROLL for (int i = 0; i < 2 * nr; i++) vf_store(part + i * VL, acc[i / 2][i % 2]);
-            ragged_keys(nr, values, p, full, to, part);
-            DR_UNROLL for (int i = 0; i < 2 * nr; i++) acc[i / 2][i % 2] = vf_load(part + i * VL);
-        }
-        DR_UNROLL for (int i = 0; i < 2 * nr; i++)
-            vf_store(total + i * VL, vf_add(vf_load(total + i * VL), acc[i / 2][i % 2]));
     }
+    if (common < n && common < longest) {
+        float part[TILE_ROWS * LANES];
+        DR_UNROLL for (int i = 0; i < 2 * nr; i++) vf_store(part + i * VL, acc[i / 2][i % 2]);
+        ragged_keys(nr, values, p, common, n, to, part);
+        DR_UNROLL for (int i = 0; i < 2 * nr; i++) acc[i / 2][i % 2] = vf_load(part + i * VL);
+    }
+    DR_UNROLL for (int i = 0; i < 2 * nr; i++)
+        vf_store(total + i * VL, vf_add(vf_load(total + i * VL), acc[i / 2][i % 2]));
 }
 
 /* Columns [c, c + n) of query l. */
@@ -331,11 +360,11 @@ static void apply(const struct work *w, int32_t l, int32_t c, int32_t n, const f
     }
 }
 
-static void value_rows(int32_t nr, int32_t first, const int32_t *visible, const float *values, const float *p,
+static void value_rows(int32_t nr, int32_t n, const int32_t *to, const float *values, const float *p,
                        float *total) {
 #define DR_TILE(rows)                                                                                        \
     case rows:                                                                                               \
-        value_tile(rows, first, visible, values, p, total);                                                  \
+        value_tile(rows, n, to, values, p, total);                                                           \
         break;
     switch (nr) {
         DR_TILES(DR_TILE)
@@ -346,22 +375,35 @@ static void value_rows(int32_t nr, int32_t first, const int32_t *visible, const 
 #undef DR_TILE
 }
 
-/* Columns [c, c + dims) of the outputs; dims <= 128. */
-static void value_chunk(struct work *w, const struct source *src, int32_t c, int32_t dims) {
-    float total[TILE_ROWS * LANES];
-    widen_source(src, 0, w->n, dims, w->keys, LANES, SPLIT * LANES);
-    for (int32_t col = 0; col < dims; col += LANES)
+/* total[query][LANES] = weighted sums of one strip. */
+static void value_strip(struct work *w, const float *values, float *total) {
+    int32_t to[QUERIES];
+    memset(total, 0, (size_t)w->n_query * LANES * sizeof *total);
+    for (int32_t j = 0, n; j < w->n; j += n) {
+        n = dr_min_i32(BLOCK - (w->first + j) % BLOCK, w->n - j);
+        for (int32_t l = 0; l < w->n_query; l++) to[l] = w->visible[l] - j;
         for (int32_t g = 0; g * LANES < w->n_query; g++) {
-            int32_t lanes = dr_min_i32(LANES, w->n_query - g * LANES),
-                    height = dr_ceil_div(lanes, dr_ceil_div(lanes, TILE_ROWS));
-            const float *values = w->keys + col * SPLIT, *p = w->p + g * SPLIT * LANES;
-            for (int32_t l = 0; l < lanes; l += height) {
-                int32_t nr = dr_min_i32(height, lanes - l), query = g * LANES + l;
-                value_rows(nr, w->first, w->visible + query, values, p + l, total);
-                for (int32_t r = 0; r < nr; r++)
-                    apply(w, query + r, c + col, dr_min_i32(LANES, dims - col), total + r * LANES);
+            int32_t lanes = dr_min_i32(LANES, w->n_query - g * LANES), tiles = dr_ceil_div(lanes, TILE_ROWS);
+            const float *p = w->p + (g * SPLIT + j) * LANES;
+            fetch_some(&w->next);
+            for (int32_t i = 0; i < tiles; i++) {
+                int32_t l = lanes * i / tiles, query = g * LANES + l;
+                value_rows(lanes * (i + 1) / tiles - l, n, to + query, values + j * LANES, p + l,
+                           total + query * LANES);
             }
         }
+    }
+}
+
+/* Columns [c, c + dims) of the outputs; dims <= 128. */
+static void value_chunk(struct work *w, const struct source *src, int32_t c, int32_t dims) {
+    float total[QUERIES * LANES];
+    widen_source(src, 0, w->n, dims, w->keys, LANES, STRIP);
+    for (int32_t col = 0; col < dims; col += LANES) {
+        value_strip(w, w->keys + col / LANES * STRIP, total);
+        for (int32_t l = 0; l < w->n_query; l++)
+            apply(w, l, c + col, dr_min_i32(LANES, dims - col), total + l * LANES);
+    }
 }
 
 /* ---- state ---- */
