@@ -14,7 +14,9 @@
 enum { LENGTH = 64, LAYERS_MAX = 8, ACTIVE_MAX = 8 };
 
 struct sums { /* over prompts */
-    double diff_all, diff_unchanged, square_all, square_unchanged;
+    struct square_sums {
+        double diff, square;
+    } all, unchanged, every;
     int64_t n_argmax, n_token, n_experts, n_choice;
 };
 
@@ -62,20 +64,15 @@ static void compare_choices(const struct choices *c, int32_t prompt, bool *uncha
     }
 }
 
-static void add_row(const float *x, const float *ref, int32_t n, bool unchanged, struct sums *sum) {
-    double diff = 0, square = 0;
+static void add_row(const float *x, const float *ref, int32_t n, struct square_sums *sum) {
     for (int32_t i = 0; i < n; i++) {
-        diff += ((double)x[i] - (double)ref[i]) * ((double)x[i] - (double)ref[i]);
-        square += (double)ref[i] * (double)ref[i];
+        sum->diff += ((double)x[i] - (double)ref[i]) * ((double)x[i] - (double)ref[i]);
+        sum->square += (double)ref[i] * (double)ref[i];
     }
-    sum->diff_all += diff;
-    sum->square_all += square;
-    sum->diff_unchanged += unchanged ? diff : 0;
-    sum->square_unchanged += unchanged ? square : 0;
 }
 
 static void study_prompt(struct stage *s, const struct safetensors *f, struct choices *c, int32_t prompt,
-                         struct sums *sum) {
+                         const float *exact, float *out, struct sums *sum) {
     size_t vocab = (size_t)s->rig.config.vocab;
     int64_t n, n_position;
     bool unchanged[LENGTH];
@@ -97,14 +94,21 @@ static void study_prompt(struct stage *s, const struct safetensors *f, struct ch
     for (int32_t t = 0; t < LENGTH; t++)
         sum->n_argmax += play_argmax(p.logits + (size_t)t * vocab, (int32_t)vocab) == (uint32_t)argmax[t];
     sum->n_token += LENGTH;
-    for (int64_t i = 0; i < n_position; i++)
-        add_row(p.logits + (size_t)position[i] * vocab, logits + (size_t)i * vocab, (int32_t)vocab,
-                unchanged[position[i]], sum);
+    for (int64_t i = 0; i < n_position; i++) {
+        const float *x = p.logits + (size_t)position[i] * vocab, *ref = logits + (size_t)i * vocab;
+        add_row(x, ref, (int32_t)vocab, &sum->all);
+        if (unchanged[position[i]]) add_row(x, ref, (int32_t)vocab, &sum->unchanged);
+    }
+    size_t first = (size_t)prompt * LENGTH * vocab;
+    for (size_t t = 0; exact && t < LENGTH; t++)
+        if (unchanged[t])
+            add_row(p.logits + t * vocab, exact + first + t * vocab, (int32_t)vocab, &sum->every);
+    if (out) memcpy(out + first, p.logits, LENGTH * vocab * sizeof *out);
     free(p.logits);
 }
 
-static double relative(double diff, double square) {
-    return square == 0 ? 0 : sqrt(diff / square);
+static double relative(const struct square_sums *s) {
+    return s->square == 0 ? 0 : sqrt(s->diff / s->square);
 }
 
 static void count_greedy(struct stage *s, struct study *out) {
@@ -121,7 +125,7 @@ static void count_greedy(struct stage *s, struct study *out) {
     }
 }
 
-void study_measure(struct stage *s, const char *name, struct study *out) {
+void study_measure(struct stage *s, const char *name, const float *exact, float *logits, struct study *out) {
     struct safetensors *f = calloc(1, sizeof *f);
     struct choices *c = calloc(1, sizeof *c);
     struct sums sum = {0};
@@ -131,11 +135,13 @@ void study_measure(struct stage *s, const char *name, struct study *out) {
     safetensors_init(f, path);
     find_choices(s, f, c);
     (void)safetensors_i32(f, "input_ids", &n);
-    CU_ASSERT(s->rig.layout.n_rank == 1 && n > 0 && n % LENGTH == 0);
-    for (int32_t prompt = 0; prompt < (int32_t)(n / LENGTH); prompt++) study_prompt(s, f, c, prompt, &sum);
+    CU_ASSERT(s->rig.layout.n_rank == 1 && n == STUDY_ROWS);
+    for (int32_t prompt = 0; prompt < STUDY_ROWS / LENGTH; prompt++)
+        study_prompt(s, f, c, prompt, exact, logits, &sum);
     *out = (struct study){
-        .rms_all = relative(sum.diff_all, sum.square_all),
-        .rms_unchanged = relative(sum.diff_unchanged, sum.square_unchanged),
+        .rms_all = relative(&sum.all),
+        .rms_unchanged = relative(&sum.unchanged),
+        .rms_every = relative(&sum.every),
         .same_argmax = (double)sum.n_argmax / (double)sum.n_token,
         .same_experts = sum.n_choice ? (double)sum.n_experts / (double)sum.n_choice : 1,
     };

@@ -23,9 +23,12 @@ struct mode {
     const char *words, *inputs;
     enum dr_weights weights;
     const struct dr_ops *ops;
-    const char *bounds;                            /* key in golden.json's tolerances; NULL: float32 */
-    int32_t figure;                                /* index in struct known.rms; -1: none */
-    double lexi_rms, lexi_argmax, lexi_perplexity; /* bounds: at most, at least, at most this factor */
+    const char *bounds; /* key in golden.json's tolerances; NULL: float32 */
+    int32_t figure;     /* index in struct known.rms; -1: none */
+    double factor;      /* times the figure: what the error may be */
+    /* Bounds for lexi-15m, about twice what was measured (tests/bench/README.md): relative RMS at most, same
+     * arg-max at least, perplexity changed by at most this factor, greedy tokens at least (share). */
+    double lexi_rms, lexi_argmax, lexi_perplexity, lexi_hits;
 };
 
 /* Relative RMS with unchanged routing as golden/README.md has it: "bf16 linear inputs, float32 otherwise",
@@ -48,8 +51,17 @@ static const struct known known[CASES] = {
     {"v3-mtp", {0}},
 };
 
-/* Other roundings of the same size end near the same error; with experts, other rows count as unchanged. */
-static const double factor = 1.3;
+/* The figures are printed with two digits, and bf16 inputs must be no worse: that makes `fast` the default.
+ * Without experts to choose, the figure repeats to both digits. With them, one near tie decides whether
+ * dozens of rows count as unchanged: on moonlight the same rounding in three orders of additions (torch,
+ * numpy, these kernels) gives 9.5e-3, 9.69e-3 and 9.62e-3, while prompts whose rows count alike differ by 0.1
+ * %. So 3 % are allowed there. 8-bit weights: the same steps of 127 in the same blocks of 128; the embedding
+ * is rounded there and not here, so errors should be smaller; 1.3 is for the rows that count. */
+static double most(const struct known *k, const struct mode *m) {
+    double figure = k->rms[m->figure], digit = pow(10, floor(log10(figure)) - 1);
+    bool choice = strcmp(k->name, "dense-fp8") != 0;
+    return fmax(m->factor, choice ? 1.03 : 1) * (figure + digit / 2);
+}
 
 static struct mode exact_mode(void) {
     return (struct mode){
@@ -63,8 +75,11 @@ static struct mode bf16_mode(void) {
         .ops = table_of(DR_ISA_BF16, DR_PRECISION_FAST),
         .bounds = "bf16 dot inputs",
         .figure = 0,
-        .lexi_rms = 1,
-        .lexi_perplexity = 2,
+        .factor = 1,
+        .lexi_rms = 8e-3,
+        .lexi_argmax = 0.99,
+        .lexi_perplexity = 1.005,
+        .lexi_hits = 0.9,
     };
 }
 
@@ -76,8 +91,11 @@ static struct mode int8_mode(void) {
         .ops = table_here(DR_PRECISION_F32),
         .bounds = "int8 weights (128)",
         .figure = 1,
-        .lexi_rms = 1,
-        .lexi_perplexity = 2,
+        .factor = 1.3,
+        .lexi_rms = 2e-2,
+        .lexi_argmax = 0.975,
+        .lexi_perplexity = 1.01,
+        .lexi_hits = 0.8,
     };
 }
 
@@ -89,8 +107,11 @@ static struct mode int8_int8_mode(void) {
         .ops = table_of(DR_ISA_AVX2, DR_PRECISION_FAST),
         .bounds = "int8 weights and inputs (128)",
         .figure = 2,
-        .lexi_rms = 1,
-        .lexi_perplexity = 2,
+        .factor = 1.3,
+        .lexi_rms = 3.2e-2,
+        .lexi_argmax = 0.955,
+        .lexi_perplexity = 1.01,
+        .lexi_hits = 0.6,
     };
 }
 
@@ -120,20 +141,33 @@ static void check_bounds(const struct known *k, const struct mode *m, const stru
     check(s->same_argmax >= argmax, k->name, m, "same arg-max", s->same_argmax, argmax);
     check(s->same_experts >= experts, k->name, m, "same experts", s->same_experts, experts);
     check(s->rms_unchanged > 1e-4, k->name, m, "least error: nothing was rounded?", s->rms_unchanged, 1e-4);
-    double there = k->rms[m->figure];
-    if (there > 0)
-        check(s->rms_unchanged <= factor * there, k->name, m, "relative RMS against the independent figure",
-              s->rms_unchanged, factor * there);
+    if (k->rms[m->figure] > 0)
+        check(s->rms_every <= most(k, m), k->name, m, "relative RMS of all positions", s->rms_every,
+              most(k, m));
     json_decref(golden);
+}
+
+static float *exact_logits(const struct known *k, const struct dr_layout_wish *wish) {
+    struct stage *s = calloc(1, sizeof *s);
+    struct study unused;
+    float *logits = NULL;
+    if (stage_init(s, k->name, wish, table_here(DR_PRECISION_F32))) {
+        logits = calloc(STUDY_ROWS * (size_t)s->rig.config.vocab, sizeof *logits);
+        study_measure(s, k->name, NULL, logits, &unused);
+        stage_fini(s);
+    }
+    free(s);
+    return logits;
 }
 
 static void measure_case(const struct known *k, const struct mode *m, struct study *worst) {
     struct stage *s = calloc(1, sizeof *s);
     struct dr_layout_wish wish = rig_wish(1, 1, 1, DR_EXPERTS_COLUMNS);
     struct study found;
+    float *exact = m->bounds ? exact_logits(k, &wish) : NULL;
     wish.weights = m->weights;
     if (stage_init(s, k->name, &wish, m->ops)) {
-        study_measure(s, k->name, &found);
+        study_measure(s, k->name, exact, NULL, &found);
         if (m->bounds)
             check_bounds(k, m, &found);
         else
@@ -144,11 +178,9 @@ static void measure_case(const struct known *k, const struct mode *m, struct stu
         worst->same_experts = fmin(worst->same_experts, found.same_experts);
         worst->hits += found.hits;
         worst->total += found.total;
-        printf("%s %s: all %.2e, unchanged %.2e, argmax %.3f, experts %.3f, %d/%d\n", k->name, m->inputs,
-               found.rms_all, found.rms_unchanged, found.same_argmax, found.same_experts, found.hits,
-               found.total);
         stage_fini(s);
     }
+    free(exact);
     free(s);
 }
 
@@ -169,6 +201,8 @@ static void measure_lexi(const struct mode *m, struct lexi_figures *out) {
                   m->lexi_argmax);
             check(change <= m->lexi_perplexity && change >= 1 / m->lexi_perplexity, "lexi-15m", m,
                   "change of perplexity", change, m->lexi_perplexity);
+            double hits = (double)out->hits / out->total;
+            check(hits >= m->lexi_hits, "lexi-15m", m, "share of greedy tokens", hits, m->lexi_hits);
         } else {
             CU_ASSERT(out->rms == 0 && out->hits == out->total);
         }
@@ -295,7 +329,8 @@ static void unrounded(void) {
 static void check_layouts(struct mode m) {
     static const int32_t forms[][3] = {{1, 1, 1}, {2, 1, 1}, {2, 1, 2}, {3, 1, 3},
                                        {1, 2, 1}, {2, 2, 2}, {4, 1, 2}};
-    double most = factor * known[2].rms[m.figure];
+    double bound =
+        1.3 * known[2].rms[m.figure]; /* one prompt: its error differs by 10 % from that of twelve */
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct stage *s = calloc(1, sizeof *s);
         struct dr_layout_wish wish = rig_wish(forms[i][0], forms[i][1], forms[i][2], DR_EXPERTS_COLUMNS);
@@ -305,7 +340,7 @@ static void check_layouts(struct mode m) {
             stage_play(s);
             float *kept = stage_kept(s, 2, &n);
             double rms = relative_rms(kept, safetensors_f32(&s->golden, "p2.logits"), n);
-            check(rms <= most && rms > 1e-4, s->label, &m, "relative RMS", rms, most);
+            check(rms <= bound && rms > 1e-4, s->label, &m, "relative RMS", rms, bound);
             free(kept);
             stage_fini(s);
         }
