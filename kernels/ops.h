@@ -155,6 +155,7 @@ struct dr_attn_expanded {
     size_t q_stride, k_pe_stride;
     float scale;
     bool start;
+    bool exact; /* queries, keys and weights are never rounded: asked for where the cache is f32 */
 };
 
 /* Parts of c members into one, in member order: o[t,h,:] = sum_m w_m part_m / sum w. Empty parts have lse =

@@ -17,8 +17,10 @@ extern "C" {
 
 DR_FALLIBLE dr_x86_attn_absorbed_avx2(const struct dr_attn_absorbed *a, struct dr_stream *s);
 DR_FALLIBLE dr_x86_attn_absorbed_avx512(const struct dr_attn_absorbed *a, struct dr_stream *s);
+DR_FALLIBLE dr_x86_attn_absorbed_bf16(const struct dr_attn_absorbed *a, struct dr_stream *s);
 DR_FALLIBLE dr_x86_attn_expanded_avx2(const struct dr_attn_expanded *a, struct dr_stream *s);
 DR_FALLIBLE dr_x86_attn_expanded_avx512(const struct dr_attn_expanded *a, struct dr_stream *s);
+DR_FALLIBLE dr_x86_attn_expanded_bf16(const struct dr_attn_expanded *a, struct dr_stream *s);
 
 #ifdef __cplusplus
 }

@@ -31,6 +31,30 @@ DR_INLINE uint16_t dr_bf16_of(float v) {
     return (uint16_t)(v != v ? (u >> 16 | 0x40) : rounded);
 }
 
+/* 32 numbers as pairs of neighbours: first[0], first[1], first[2] ... The instruction takes subnormal numbers
+ * as zero; so does every product with them. */
+DR_INLINE vi dr_bf16_pairs(vf first, vf second) {
+#ifdef DR_SIMDE
+    float in[32];
+    uint16_t out[32];
+    vf_store(in, first);
+    vf_store(in + 16, second);
+    for (int i = 0; i < 32; i++) out[i] = dr_bf16_of(in[i]);
+    return vi_load(out);
+#else
+    return (vi)_mm512_cvtne2ps_pbh(second, first);
+#endif
+}
+
+/* Pairs of lanes: (a[0], b[0]), (a[1], b[1]) ... */
+DR_INLINE vi dr_bf16_join(vf a, vf b) {
+    _Alignas(64) static const uint16_t turn[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                   21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                   11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    vi all = dr_bf16_pairs(a, b);
+    return _mm512_permutex2var_epi16(all, vi_load(turn), all);
+}
+
 DR_INLINE vi dr_bf16_pair(const uint16_t *at) {
     int32_t pair;
     memcpy(&pair, at, sizeof pair);

@@ -27,6 +27,14 @@ static const struct dr_matrix_set
     set_bf16_fast = {.by_type = {DR_F32(DR_WIDE), DR_BF16, DR_F32(DR_WIDE), DR_BF16, DR_INT8_VNNI},
                      .exact = DR_ALL_F32(DR_WIDE)};
 
+/* A cache of f32 rows was chosen for its precision. */
+static dr_status absorbed_bf16(const struct dr_attn_absorbed *a, struct dr_stream *s) {
+    return a->cache.type == DR_ROW_F32 ? dr_x86_attn_absorbed_avx512(a, s) : dr_x86_attn_absorbed_bf16(a, s);
+}
+static dr_status expanded_bf16(const struct dr_attn_expanded *a, struct dr_stream *s) {
+    return a->exact ? dr_x86_attn_expanded_avx512(a, s) : dr_x86_attn_expanded_bf16(a, s);
+}
+
 /* Ops of a table that need its set, and the table. */
 #define DR_TABLE(id, name_, native_, int8_, absorbed_, expanded_)                                            \
     static dr_status linear_##id(const struct dr_linear *a, struct dr_stream *s) {                           \
@@ -54,7 +62,7 @@ DR_TABLE(avx2_fast, "avx2", "f32", "int8", dr_x86_attn_absorbed_avx2, dr_x86_att
 DR_TABLE(avx512, "avx512", "f32", "f32", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
 DR_TABLE(avx512_fast, "avx512", "f32", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
 DR_TABLE(vnni_fast, "vnni", "f32", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
-DR_TABLE(bf16_fast, "bf16", "bf16", "int8", dr_x86_attn_absorbed_avx512, dr_x86_attn_expanded_avx512)
+DR_TABLE(bf16_fast, "bf16", "bf16", "int8", absorbed_bf16, expanded_bf16)
 /* clang-format on */
 
 /* More than AVX-512 adds nothing to exact arithmetic. */

@@ -27,7 +27,11 @@
 typedef __m512 vf;
 typedef __m512i vi;
 
+#ifdef DR_BF16 /* with the dot product of bfloat16 */
+#define DR_NAME(base) base##_bf16
+#else
 #define DR_NAME(base) base##_avx512
+#endif
 enum { VL = 16 };
 
 DR_INLINE vf vf_zero(void) {

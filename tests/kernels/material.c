@@ -125,23 +125,41 @@ double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_i
     return total;
 }
 
-static float part_score(const float *q, const float *key, int n) {
+float round_bf16(float v) {
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    memcpy(&v, &u, 4);
+    return v;
+}
+
+/* s + a[0] b[0] + a[stride] b[..] ...: n <= 2 terms, in the order of the kernel. */
+static float step(bool bf16, int n, const float *a, size_t a_stride, const float *b, float s) {
+    if (!bf16) return fmaf(*a, *b, s);
+    for (int i = n; i-- > 0;) s = fmaf(round_bf16(a[(size_t)i * a_stride]), round_bf16(b[i]), s);
+    return s;
+}
+
+static float part_score(bool bf16, const float *q, const float *key, int n) {
     float total = 0, s = 0;
-    for (int d = 0; d < n; d++) {
-        s = fmaf(q[d], key[d], s);
-        if (d % 128 == 127 || d == n - 1) total += s, s = 0;
+    int step_size = bf16 ? 2 : 1;
+    for (int d = 0; d < n; d += step_size) {
+        s = step(bf16, d + 1 < n ? 2 : 1, key + d, 1, q + d, s);
+        if ((d + step_size) % 128 == 0 || d + step_size >= n) total += s, s = 0;
     }
     return total;
 }
 
-/* One split. Blocks of keys end where the key's number is a multiple of 64. */
+/* One split. In f32 blocks of keys end where the key's number is a multiple of 64. */
 static void ordered_split(struct ordered *state, const float *q, int a, int b, const float *keys,
                           const float *values, size_t value_stride, int v_dim, int first, int end,
                           float scale) {
     float p[256], max = -INFINITY, sum = 0;
+    int step_size = state->bf16 ? 2 : 1;
     for (int j = first; j < end; j++) {
         const float *key = keys + (size_t)j * (size_t)(a + b);
-        float latent = part_score(q, key, a), rotated = part_score(q + a, key + a, b);
+        float latent = part_score(state->bf16, q, key, a),
+              rotated = part_score(state->bf16, q + a, key + a, b);
         p[j - first] = (latent + rotated) * scale;
         max = p[j - first] > max ? p[j - first] : max;
     }
@@ -150,9 +168,10 @@ static void ordered_split(struct ordered *state, const float *q, int a, int b, c
     float old = state->sum == 0 ? 0 : dr_exp(state->max - most), fresh = dr_exp(max - most);
     for (int d = 0; d < v_dim; d++) {
         float total = 0, s = 0;
-        for (int j = first; j < end; j++) {
-            s = fmaf(values[(size_t)j * value_stride + (size_t)d], p[j - first], s);
-            if ((j + 1) % 64 == 0 || j == end - 1) total += s, s = 0;
+        for (int j = first; j < end; j += step_size) {
+            s = step(state->bf16, j + 1 < end ? 2 : 1, values + (size_t)j * value_stride + (size_t)d,
+                     value_stride, p + j - first, s);
+            if ((!state->bf16 && (j + 1) % 64 == 0) || j + step_size >= end) total += s, s = 0;
         }
         state->o[d] = state->sum == 0 ? total : fmaf(total, fresh, state->o[d] * old);
     }
@@ -198,6 +217,10 @@ struct rig rig_init_fast(int32_t n_thread, enum rig_fast table) {
                                                   : dr_ops_x86_simde(DR_ISA_BF16, DR_PRECISION_FAST, &ops);
     DR_ASSERT(st.code == DR_OK);
     return init(n_thread, ops);
+}
+
+bool rig_has_bf16(void) {
+    return dr_isa_here() == DR_ISA_BF16;
 }
 
 struct rig rig_init(int32_t n_thread) {

@@ -44,11 +44,14 @@ double matrix_dot(const struct matrix *m, int32_t row, int32_t col0, int32_t n_i
  * b). A split ends at multiples of `split`. */
 struct ordered {
     float max, sum, o[64];
+    bool bf16; /* factors are rounded to bfloat16, and of two neighbours the second is added first */
 };
 void attention_ordered(struct ordered *state, const float *q, int a, int b, const float *keys,
                        const float *values, size_t value_stride, int v_dim, int first, int end, int split,
                        float scale);
 float attention_ordered_finish(struct ordered *state, int v_dim); /* divides o, returns the log-sum-exp */
+
+float round_bf16(float v); /* to nearest, ties to even */
 
 double decode_value(enum dr_wtype t, const void *src, size_t index);
 
@@ -66,6 +69,7 @@ struct rig {
 struct rig rig_init(int32_t n_thread);
 struct rig rig_init_table(int32_t n_thread, enum rig_table table); /* precision f32 */
 struct rig rig_init_fast(int32_t n_thread, enum rig_fast table);
+bool rig_has_bf16(void); /* RIG_FAST_HERE multiplies bfloat16 */
 
 /* Scratch for a product of n_tok rows; freed with the pool. */
 void rig_scratch(struct pool *p, size_t bytes, void **scratch, size_t *scratch_bytes);

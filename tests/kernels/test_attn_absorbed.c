@@ -126,8 +126,7 @@ static void absorbed_formula(void) {
     rig_fini(&r);
 }
 
-static void absorbed_promised_order(void) {
-    struct rig r = rig_init(2);
+static void promised_order(struct rig r, bool bf16) {
     static const int32_t split[] = {256, 128, 85};
     for (size_t i = 0; i < 3; i++) {
         struct pool p = {0};
@@ -138,7 +137,7 @@ static void absorbed_promised_order(void) {
         for (int32_t row = 0; row < N_LENGTH * H; row += 5) {
             int32_t t = row / H;
             const float *rows = s.rows + (size_t)(t % 4) * 600 * (size_t)s.width;
-            struct ordered want = {.max = -INFINITY};
+            struct ordered want = {.max = -INFINITY, .bf16 = bf16};
             attention_ordered(&want, a.u + row * s.width, LAT, ROPE, rows, rows, (size_t)s.width, LAT, 0,
                               lengths[t], split[i], a.scale);
             float lse = attention_ordered_finish(&want, LAT);
@@ -148,6 +147,12 @@ static void absorbed_promised_order(void) {
         pool_fini(&p);
     }
     rig_fini(&r);
+}
+
+static void absorbed_promised_order(void) {
+    promised_order(rig_init(2), false);
+    promised_order(rig_init_fast(2, RIG_FAST_BF16_SIMDE), true);
+    if (rig_has_bf16()) promised_order(rig_init_fast(2, RIG_FAST_HERE), true);
 }
 
 static void absorbed_invariance(void) {

@@ -132,9 +132,8 @@ static void expanded_chunks(void) {
     pool_fini(&p);
 }
 
-static void expanded_promised_order(void) {
+static void promised_order(struct rig r, bool bf16) {
     struct pool p = {0};
-    struct rig r = rig_init(2);
     struct scene s = make(&p);
     static const int32_t border[] = {0, 100, 433, KEYS}; /* pieces that start inside a block and a split */
     float *keys = pool_take(&p, KEYS * QK * sizeof *keys);
@@ -145,7 +144,7 @@ static void expanded_promised_order(void) {
             memcpy(keys + j * QK + NOPE, s.k_pe + j * PE_STRIDE, ROPE * sizeof *keys);
         }
         for (int32_t t = 0; t < KEYS; t += 29) {
-            struct ordered want = {.max = -INFINITY};
+            struct ordered want = {.max = -INFINITY, .bf16 = bf16};
             float lse = -INFINITY;
             for (int i = 0; i < 3 && border[i] <= t; i++) { /* between pieces the state is normalised */
                 if (want.sum != 0) want.max = lse, want.sum = 1;
@@ -159,6 +158,12 @@ static void expanded_promised_order(void) {
     }
     rig_fini(&r);
     pool_fini(&p);
+}
+
+static void expanded_promised_order(void) {
+    promised_order(rig_init(2), false);
+    promised_order(rig_init_fast(2, RIG_FAST_BF16_SIMDE), true);
+    if (rig_has_bf16()) promised_order(rig_init_fast(2, RIG_FAST_HERE), true);
 }
 
 static void expanded_no_visible_key(void) {

@@ -28,14 +28,6 @@ static float int8_dot(const struct dr_weight *w, int32_t o, const float *x) {
     return total;
 }
 
-static float round_bf16(float v) {
-    uint32_t u;
-    memcpy(&u, &v, 4);
-    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
-    memcpy(&v, &u, 4);
-    return v;
-}
-
 /* Pairs at even absolute columns, the second input of a pair first. */
 static float bf16_dot(const struct dr_weight *w, int32_t o, const float *x) {
     float total = 0;

@@ -1,16 +1,26 @@
-/* test_x86_attn.c - the fast forms of attention against the oracle, bit for bit.
+/* test_x86_attn.c - the fast forms of attention, bit for bit.
  * In:   random caches, keys and queries of ragged shapes, some of them NaN and infinite.
- * Out:  checks that every table of precision f32 gives the oracle's bits.
+ * Out:  checks that every table of precision f32 gives the oracle's bits, and that bfloat16 gives its own
+ * (whose sums are checked by test_attn_absorbed.c and test_attn_expanded.c).
  * Owns: nothing.
  * Why:  tiles, groups of queries, threads and vector widths must not show in a result. */
 #include "tests/kernels/material.h"
 #include "tests/support/runner.h"
 
-enum { TABLE_AVX2 = RIG_TABLE_COUNT, TABLE_COUNT }; /* AVX2 also where the processor has more */
+/* Beyond rig_table: AVX2 also where the processor has more; bfloat16. */
+enum { TABLE_AVX2 = RIG_TABLE_COUNT, TABLE_BF16_SIMDE, TABLE_BF16_HERE };
+
+/* Tables with the bits of a reference, which runs with one thread. */
+static const struct group {
+    int reference, first, last;
+} groups[] = {{RIG_ORACLE, RIG_HERE, TABLE_AVX2}, {TABLE_BF16_SIMDE, TABLE_BF16_SIMDE, TABLE_BF16_HERE}};
+enum { N_GROUP = 2 };
 
 static struct rig rig_of(int table, int32_t n_thread) {
-    return table == TABLE_AVX2 ? rig_init_fast(n_thread, RIG_FAST_AVX2)
-                               : rig_init_table(n_thread, (enum rig_table)table);
+    if (table < RIG_TABLE_COUNT) return rig_init_table(n_thread, (enum rig_table)table);
+    if (table == TABLE_AVX2) return rig_init_fast(n_thread, RIG_FAST_AVX2);
+    bool here = table == TABLE_BF16_HERE && rig_has_bf16();
+    return rig_init_fast(n_thread, here ? RIG_FAST_HERE : RIG_FAST_BF16_SIMDE);
 }
 
 /* Equal bits, or NaN both: which NaN is nobody's promise. */
@@ -113,32 +123,36 @@ static void expect_absorbed(struct rig *r, const struct dr_attn_absorbed *want, 
     pool_fini(&p);
 }
 
-static void absorbed_bits(void) {
-    struct rig oracle = rig_init(1);
+static void absorbed_bits_of(struct group g) {
+    struct rig reference = rig_of(g.reference, 1);
     for (enum dr_row_type type = DR_ROW_F32; type <= DR_ROW_FP8; type++)
         for (int i = 0; i < N_SHAPE; i++)
             for (int poison = 0; poison < 2; poison++) {
                 struct pool p = {0};
-                struct dr_attn_absorbed a = make_absorbed(&p, &oracle, &shapes[i], type, poison == 1);
-                CHECK_OK(oracle.ops->attn_absorbed(&a, &oracle.stream));
-                for (int t = RIG_HERE; t < TABLE_COUNT; t++) {
+                struct dr_attn_absorbed a = make_absorbed(&p, &reference, &shapes[i], type, poison == 1);
+                CHECK_OK(reference.ops->attn_absorbed(&a, &reference.stream));
+                for (int t = g.first; t <= g.last; t++) {
                     struct rig r = rig_of(t, 1 + i % 2);
                     expect_absorbed(&r, &a, 0, N_LENGTH, 0);
                     rig_fini(&r);
                 }
                 pool_fini(&p);
             }
-    rig_fini(&oracle);
+    rig_fini(&reference);
 }
 
-static void absorbed_division(void) {
-    struct rig oracle = rig_init(1);
+static void absorbed_bits(void) {
+    for (int g = 0; g < N_GROUP; g++) absorbed_bits_of(groups[g]);
+}
+
+static void absorbed_division_of(struct group g) {
+    struct rig reference = rig_of(g.reference, 1);
     static const struct shape some[] = {{50, 6, 18, 22, 85}, {70, 8, 100, 64, 128}};
     for (int i = 0; i < 2; i++) {
         struct pool p = {0};
-        struct dr_attn_absorbed a = make_absorbed(&p, &oracle, &some[i], DR_ROW_BF16, false);
-        CHECK_OK(oracle.ops->attn_absorbed(&a, &oracle.stream));
-        for (int t = RIG_HERE; t < TABLE_COUNT; t++)
+        struct dr_attn_absorbed a = make_absorbed(&p, &reference, &some[i], DR_ROW_BF16, false);
+        CHECK_OK(reference.ops->attn_absorbed(&a, &reference.stream));
+        for (int t = g.first; t <= g.last; t++)
             for (int32_t size = 1; size <= 4; size++) {
                 struct rig r = rig_of(t, size);
                 for (int32_t n_split = 0; n_split <= 8; n_split += n_split < 3 ? 1 : 5) {
@@ -151,15 +165,19 @@ static void absorbed_division(void) {
             }
         pool_fini(&p);
     }
-    rig_fini(&oracle);
+    rig_fini(&reference);
+}
+
+static void absorbed_division(void) {
+    for (int g = 0; g < N_GROUP; g++) absorbed_division_of(groups[g]);
 }
 
 static void absorbed_empty(void) {
-    struct rig oracle = rig_init(1);
+    struct rig reference = rig_init(1);
     struct pool p = {0};
-    struct dr_attn_absorbed a = make_absorbed(&p, &oracle, &shapes[0], DR_ROW_F32, false);
-    CHECK_OK(oracle.ops->attn_absorbed(&a, &oracle.stream));
-    for (int t = RIG_HERE; t < TABLE_COUNT; t++) {
+    struct dr_attn_absorbed a = make_absorbed(&p, &reference, &shapes[0], DR_ROW_F32, false);
+    CHECK_OK(reference.ops->attn_absorbed(&a, &reference.stream));
+    for (int t = RIG_HERE; t <= TABLE_BF16_HERE; t++) {
         struct rig r = rig_of(t, 2);
         struct dr_attn_absorbed none = a;
         none.n_tok = 0;
@@ -173,7 +191,7 @@ static void absorbed_empty(void) {
         for (int h = 0; h < 8; h++) CU_ASSERT_TRUE(lse[h] == -INFINITY && o[h * 64 + 5] == 0);
         rig_fini(&r);
     }
-    rig_fini(&oracle);
+    rig_fini(&reference);
     pool_fini(&p);
 }
 
@@ -233,8 +251,8 @@ static void run_pieces(struct rig *r, struct dr_attn_expanded a, int32_t first, 
     }
 }
 
-static void expanded_bits(void) {
-    struct rig oracle = rig_init(1);
+static void expanded_bits_of(struct group g) {
+    struct rig reference = rig_of(g.reference, 1);
     for (int i = 0; i < N_DIMS * N_POSITIONS * 2; i++) {
         struct pool p = {0};
         const struct dims *d = &dims[i % N_DIMS];
@@ -247,8 +265,8 @@ static void expanded_bits(void) {
             ((float *)(void *)(uintptr_t)a.k)[90 * h * (size_t)d->nope] = INFINITY;
             ((float *)(void *)(uintptr_t)a.v)[120 * h * (size_t)d->v] = NAN;
         }
-        run_pieces(&oracle, a, 0, N_TOK, want, want_lse);
-        for (int t = RIG_HERE; t < TABLE_COUNT; t++) {
+        run_pieces(&reference, a, 0, N_TOK, want, want_lse);
+        for (int t = g.first; t <= g.last; t++) {
             struct rig r = rig_of(t, 1 + i % 4);
             static const int32_t chunks[] = {N_TOK, 1, 13, 64, 100};
             for (int c = 0; c < 5; c++) {
@@ -257,21 +275,26 @@ static void expanded_bits(void) {
                 for (int32_t first = 0; first < N_TOK; first += chunks[c])
                     run_pieces(&r, a, first, dr_min_i32(chunks[c], N_TOK - first), got, got_lse);
                 CU_ASSERT_TRUE(same_numbers(got, want, n) && same_numbers(got_lse, want_lse, rows));
-                if (t == RIG_AVX512_SIMDE) break; /* emulated and slow */
+                if (t == RIG_AVX512_SIMDE || t == TABLE_BF16_SIMDE) break; /* emulated and slow */
             }
             run_pieces(&r, a, 0, 0, got, got_lse);
             rig_fini(&r);
         }
         pool_fini(&p);
     }
-    rig_fini(&oracle);
+    rig_fini(&reference);
+}
+
+static void expanded_bits(void) {
+    for (int g = 0; g < N_GROUP; g++) expanded_bits_of(groups[g]);
 }
 
 static CU_TestInfo cases[] = {
-    {"absorbed: any shape and cache type gives the oracle's bits, NaN and infinity included", absorbed_bits},
-    {"absorbed: tokens alone, 1 to 4 threads, any scratch give the oracle's bits", absorbed_division},
+    {"absorbed: any shape and cache type gives the reference's bits, NaN and infinity included",
+     absorbed_bits},
+    {"absorbed: tokens alone, 1 to 4 threads, any scratch give the reference's bits", absorbed_division},
     {"absorbed: no token, no visible row", absorbed_empty},
-    {"expanded: pieces, chunks, positions and threads give the oracle's bits", expanded_bits},
+    {"expanded: pieces, chunks, positions and threads give the reference's bits", expanded_bits},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_x86_attn = {.pName = "kernels/x86_attn", .pTests = cases};

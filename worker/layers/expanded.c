@@ -91,6 +91,7 @@ static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, con
         .k_pe_stride = (size_t)dr_config_row_dim(c),
         .scale = w->softmax_scale,
         .start = p->first == 0,
+        .exact = w->layout->cache_type == DR_CACHE_F32,
     };
     dr_parts_enter(&w->parts, DR_PART_ATTENTION);
     DR_TRY(gather(w, index, g->slot, p, latent));
