@@ -6,7 +6,6 @@
 #include "coordinator/loop.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +21,9 @@ enum { LINE = 512 };
 static const uint64_t SECOND_NS = 1000000000U, CHECK_NS = 200000000U, JOIN_NS = 60 * 1000000000U;
 /* Naps of contracts.md 7: a twentieth of the expected step while one runs; a millisecond when idle, longer
  * the longer it lasts. A frame of the gateway ends a nap at once; idle workers send beats only, which may lie
- * a tenth of a second. */
+ * a tenth of a second. Where workers ring, a nap is only for deadlines. */
 static const uint64_t NAP_LEAST_NS = 20000, NAP_STEP_MOST_NS = 2000000, NAP_IDLE_LEAST_NS = 1000000,
-                      NAP_IDLE_MOST_NS = 100000000;
+                      NAP_IDLE_MOST_NS = 100000000, NAP_RINGING_NS = 50000000;
 
 struct loop {
     const struct dr_loop_setup *setup;
@@ -34,6 +33,7 @@ struct loop {
     uint8_t *in;         /* [DR_FRAME_HEADER + DR_MPI_FRAME_MAX] owned: a frame of a worker */
     bool started, ready; /* Start sent; CLUSTER_READY sent */
     bool watched;        /* the gateway wants to see steps */
+    bool ringing;        /* a worker's frame ends a nap */
     uint64_t begin_ns, now, next_check_ns, next_second_ns, idle_since_ns;
     int32_t fault_rank; /* whose fault it was; -1: nobody's in particular */
 };
@@ -303,9 +303,9 @@ static dr_status wait(struct loop *l) {
     bool pending = dr_link_pending(l->setup->link);
     struct pollfd fd = {.fd = dr_link_fd(l->setup->link),
                         .events = (short)(POLLIN | (pending ? POLLOUT : 0))};
-    struct timespec t = {.tv_nsec = (long)nap};
-    int n = ppoll(&fd, 1, &t, NULL);
-    if (n > 0 && (fd.revents & POLLOUT)) {
+    if (expected && l->ringing) nap = NAP_RINGING_NS;
+    l->ringing = dr_channel_wait(l->setup->channel, &fd, nap);
+    if (fd.revents & POLLOUT) {
         dr_status st = dr_link_flush(l->setup->link);
         if (st.code == DR_EPEER)
             l->post.closed = true;

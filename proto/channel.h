@@ -6,6 +6,10 @@
  * End 0 is the coordinator, end 1 + w is worker rank w. No call blocks longer than it is told to. */
 #pragma once
 
+#include <poll.h>
+#include <stdbool.h>
+#include <time.h>
+
 #include "proto/codec.h"
 
 struct dr_channel;
@@ -27,6 +31,7 @@ struct dr_channel_ops {
         __attribute__((warn_unused_result));
     dr_status (*recv)(struct dr_channel *ch, uint8_t *frame, size_t room, uint64_t deadline_ns, int32_t *from,
                       size_t *bytes) __attribute__((warn_unused_result));
+    bool (*wait)(struct dr_channel *ch, struct pollfd *fd, uint64_t ns); /* NULL: nothing rings */
     void (*destroy)(struct dr_channel *ch);
 };
 
@@ -51,6 +56,16 @@ static inline dr_status dr_channel_send(struct dr_channel *ch, int32_t to, const
 static inline dr_status dr_channel_recv(struct dr_channel *ch, uint8_t *frame, size_t room,
                                         uint64_t deadline_ns, int32_t *from, size_t *bytes) {
     return ch->ops->recv(ch, frame, room, deadline_ns, from, bytes);
+}
+
+/* The coordinator's rest: until fd has one of its events (revents says which), ns have passed, or a worker of
+ * this host has sent a frame. True: every worker's frame ends it, so that ns may be long; false: frames are
+ * seen by looking again soon. */
+static inline bool dr_channel_wait(struct dr_channel *ch, struct pollfd *fd, uint64_t ns) {
+    if (ch->ops->wait) return ch->ops->wait(ch, fd, ns);
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000U), .tv_nsec = (long)(ns % 1000000000U)};
+    if (ppoll(fd, 1, &t, NULL) <= 0) fd->revents = 0;
+    return false;
 }
 
 static inline void dr_channel_destroy(struct dr_channel *ch) {

@@ -1,15 +1,16 @@
 /* channel_mpi.c - the channel between processes: non-blocking MPI, tests and sleeps.
  * In:   frames to send, messages of the peers.      Out: messages, whole frames.
  * Owns: MPI itself (init to finalize), a duplicate of the world, one posted receive a peer, the buffers of
- * unsent frames, a bell for each worker of the coordinator's host, and the lock that every MPI call of the
- * process holds.
- * Why:  a rank that waits inside MPI can neither be timed out nor sleep; here every wait is a loop of tests
- * that has a deadline and costs less the longer nothing comes.
+ * unsent frames, bells of the processes on the coordinator's host, the thread that hears the coordinator's,
+ * and the lock that every MPI call of the process holds. Why:  a rank that waits inside MPI can neither be
+ * timed out nor sleep; here every wait is a loop of tests that has a deadline and costs less the longer
+ * nothing comes.
  *
- * The bell: a test after a sleep costs 30 to 70 us, so an idle worker that looks often costs more than one
- * that works seldom. A worker on the coordinator's host sleeps long on a word in shared memory; the
- * coordinator changes the word after each frame. The bell only says "look now, and look often for a while": a
- * frame that MPI has not delivered yet, or a bell that nobody hears, costs a delay and nothing else. */
+ * Bells: a test after a sleep costs 30 to 70 us, so a process that looks often costs more than one that works
+ * seldom. On the coordinator's host every process sleeps long on a word of its own in shared memory; who
+ * sends it a frame changes the word. The coordinator also waits for the gateway's socket: a thread hears its
+ * bell and writes to an eventfd. A bell only says "look now, and look often for a while": a frame that MPI
+ * has not delivered yet, or a bell that nobody hears, costs a delay and nothing else. */
 #include <linux/futex.h>
 #include <mpi.h>
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,15 +61,25 @@ struct slot { /* a frame on its way */
 };
 
 struct bell {
-    _Alignas(BELL_LINE) _Atomic uint32_t rung; /* by the coordinator, after each frame; futex of the worker */
+    _Alignas(BELL_LINE) _Atomic uint32_t rung; /* by the sender, after each frame; futex of the receiver */
     _Atomic uint32_t asleep;
+};
+
+struct ear { /* of a coordinator whose workers are all on its host */
+    pthread_t thread;
+    int fd; /* eventfd; -1: no ear */
+    _Atomic bool stop;
+    uint32_t heard;   /* bell's word before the last test */
+    uint32_t taken;   /* frames: fewer than the bell has rung are on their way */
+    uint64_t late_ns; /* since when they are */
 };
 
 struct mpi {
     struct dr_channel base;
     MPI_Comm comm;
-    struct bell **bell;         /* [n_peer] of the coordinator: NULL for a worker of another host */
-    struct bell *own;           /* of a worker on the coordinator's host, else NULL */
+    struct bell **bell; /* [n_peer] NULL: on another host than the coordinator */
+    struct bell *own;   /* the same */
+    struct ear ear;
     int32_t n_peer, first_peer; /* peer i is end first_peer + i */
     uint8_t **in;               /* [n_peer] FRAME_MAX each */
     MPI_Request *posted;        /* [n_peer] */
@@ -163,12 +175,11 @@ static dr_status send_locked(struct mpi *ch, int32_t to, const uint8_t *frame, s
     return reap(ch); /* a small frame has left already */
 }
 
-/* Wakes a worker that sleeps long. */
-static void ring(struct mpi *ch, int32_t to) {
-    struct bell *b = ch->bell[peer_index(ch, to)];
+/* Wakes a process that sleeps long. */
+static void ring(struct bell *b) {
     if (!b) return;
-    atomic_fetch_add(&b->rung, 1); /* before the look: the worker looks at the word after it has said so */
-    if (atomic_load(&b->asleep)) syscall(SYS_futex, (void *)&b->rung, FUTEX_WAKE, 1, NULL, NULL, 0);
+    atomic_fetch_add(&b->rung, 1); /* before the look: the sleeper looks at the word after it has said so */
+    if (atomic_load(&b->asleep)) syscall(SYS_futex, (void *)&b->rung, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
 static dr_status send_frame(struct dr_channel *base, int32_t to, const uint8_t *frame, size_t bytes) {
@@ -182,7 +193,7 @@ static dr_status send_frame(struct dr_channel *base, int32_t to, const uint8_t *
         dr_mpi_lock();
         dr_status st = send_locked(ch, to, frame, bytes, &full);
         dr_mpi_unlock();
-        if (st.code == DR_OK && !full) ring(ch, to);
+        if (st.code == DR_OK && !full) ring(ch->bell[peer_index(ch, to)]);
         if (st.code != DR_OK || !full) return st;
         if (base->end == 0 || dr_clock_ns() >= until)
             return dr_fail(DR_EPEER, "end %d: %d frames to end %d are unsent; it does not take them",
@@ -222,6 +233,7 @@ static dr_status take(struct mpi *ch, uint8_t *frame, size_t room, int32_t *from
         *bytes = (size_t)n;
     }
     note_busy(ch, ch->in[i], (size_t)n);
+    ch->ear.taken++;
     DR_TRY(post(ch, i));
     if (fits) return dr_ok();
     return dr_fail(DR_EPROTO, "end %d: a frame of %d bytes from end %d, room for %zu", ch->base.end, n,
@@ -263,6 +275,7 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
     *bytes = 0;
     for (;;) {
         uint32_t rung = ch->own ? atomic_load(&ch->own->rung) : 0; /* before the test: none is missed */
+        ch->ear.heard = rung;
         dr_mpi_lock();
         dr_status st = test(ch);
         bool any = st.code == DR_OK && ch->next_ready < ch->n_ready;
@@ -281,6 +294,72 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
     }
 }
 
+/* ---- the coordinator's rest ---- */
+
+/* Thread. Hands the bell on while the coordinator sleeps. */
+static void *listen_for_bell(void *arg) {
+    struct mpi *ch = arg;
+    const uint64_t one = 1;
+    for (uint32_t seen = atomic_load(&ch->own->rung); !atomic_load(&ch->ear.stop);) {
+        syscall(SYS_futex, (void *)&ch->own->rung, FUTEX_WAIT, seen, NULL, NULL, 0);
+        uint32_t now = atomic_load(&ch->own->rung);
+        if (now != seen && write(ch->ear.fd, &one, sizeof one) < 0)
+            continue; /* full: it is readable already */
+        seen = now;
+    }
+    return NULL;
+}
+
+/* Frames have been announced that MPI has not delivered: it is tested again after as long as that lasts. */
+static uint64_t rest_ns(struct mpi *ch, uint64_t ns) {
+    if ((int32_t)(ch->ear.heard - ch->ear.taken) <= 0) {
+        ch->ear.late_ns = 0;
+        return ns;
+    }
+    uint64_t now = dr_clock_ns();
+    if (ch->ear.late_ns == 0) ch->ear.late_ns = now;
+    uint64_t most = now - ch->ear.late_ns < SLEEP_LEAST_NS ? SLEEP_LEAST_NS : now - ch->ear.late_ns;
+    return ns < most ? ns : most;
+}
+
+static bool wait_any(struct dr_channel *base, struct pollfd *fd, uint64_t ns) {
+    struct mpi *ch = (struct mpi *)base;
+    bool ear = ch->ear.fd >= 0;
+    uint64_t word;
+    if (ear) ns = rest_ns(ch, ns);
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct pollfd both[2] = {*fd, {.fd = ch->ear.fd, .events = POLLIN}};
+    if (ear) atomic_store(&ch->own->asleep, 1);
+    if (ear && atomic_load(&ch->own->rung) != ch->ear.heard) t = (struct timespec){0};
+    if (ppoll(both, ear ? 2 : 1, &t, NULL) <= 0) both[0].revents = both[1].revents = 0;
+    if (ear) atomic_store(&ch->own->asleep, 0);
+    if (ear && both[1].revents && read(ch->ear.fd, &word, sizeof word) < 0) word = 0; /* someone took it */
+    fd->revents = both[0].revents;
+    return ear;
+}
+
+/* Without one, frames are seen by looking again. */
+static void ear_init(struct mpi *ch) {
+    int32_t local = 0;
+    ch->ear.fd = -1;
+    if (ch->base.end != 0) return;
+    for (int32_t i = 0; i < ch->n_peer; i++) local += ch->bell[i] != NULL;
+    if (local == 0 || local < ch->n_peer) return;
+    ch->ear.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (ch->ear.fd < 0 || pthread_create(&ch->ear.thread, NULL, listen_for_bell, ch) == 0) return;
+    close(ch->ear.fd);
+    ch->ear.fd = -1;
+}
+
+static void ear_fini(struct mpi *ch) {
+    if (ch->ear.fd < 0) return;
+    atomic_store(&ch->ear.stop, true);
+    atomic_store(&ch->own->asleep, 1);
+    ring(ch->own);
+    pthread_join(ch->ear.thread, NULL);
+    close(ch->ear.fd);
+}
+
 /* ---- life ---- */
 
 /* Waits until the last frames have left; then takes the receives back. A buffer that MPI may still write to
@@ -288,6 +367,7 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
 static void destroy(struct dr_channel *base) {
     struct mpi *ch = (struct mpi *)base;
     uint64_t until = dr_clock_ns() + LEAVE_NS;
+    ear_fini(ch);
     for (;;) {
         dr_mpi_lock();
         dr_status st = reap(ch);
@@ -319,7 +399,8 @@ static void destroy(struct dr_channel *base) {
     free(ch); /* the communicator goes with MPI: freeing it is collective */
 }
 
-static const struct dr_channel_ops mpi_ops = {.send = send_frame, .recv = recv_frame, .destroy = destroy};
+static const struct dr_channel_ops mpi_ops = {
+    .send = send_frame, .recv = recv_frame, .wait = wait_any, .destroy = destroy};
 
 static bool allocate(struct mpi *ch) {
     size_t n = (size_t)ch->n_peer + 1, slots = n * DR_CHANNEL_UNSENT_MAX;
@@ -367,8 +448,10 @@ static dr_status hang_bells(struct mpi *ch) {
         DR_TRY(mpi_ok(MPI_Win_shared_query(window, i, &size, &unit, &at), "bells of", ch->base.end));
         DR_TRY(mpi_ok(MPI_Group_translate_ranks(here, 1, &i, all, &end), "bells of", ch->base.end));
         struct bell *b = (struct bell *)(((uintptr_t)at + BELL_LINE - 1) / BELL_LINE * BELL_LINE);
-        if (ch->base.end == 0 && end > 0) ch->bell[peer_index(ch, end)] = b;
-        if (ch->base.end > 0 && end == ch->base.end) ch->own = b;
+        if (end == ch->base.end)
+            ch->own = b;
+        else if (end == 0 || ch->base.end == 0)
+            ch->bell[peer_index(ch, end)] = b;
     }
     MPI_Group_free(&here);
     MPI_Group_free(&all);
@@ -392,6 +475,7 @@ static dr_status join(struct mpi *ch) { /* lock held */
     DR_TRY(hang_bells(ch));
     for (int32_t i = 0; i < ch->n_peer; i++) DR_TRY(post(ch, i));
     ch->busy_ns = dr_clock_ns();
+    ear_init(ch);
     return dr_ok();
 }
 

@@ -12,6 +12,8 @@
 #include "kernels/x86/matrix.h"
 #include "kernels/x86/vec.h"
 
+enum { DR_SCALES_AHEAD = 4 }; /* blocks: 32 KiB of weights */
+
 /* Block b of the inputs of one row, with the zeros in front of the first block and behind the last. */
 static inline void dr_int8_block(const struct dr_weight *w, int32_t b, const float *x, float *block) {
     int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;
@@ -37,6 +39,7 @@ static inline void dr_int8_cells(const struct dr_weight *w, int32_t strip, const
                                   .scale = scale};
     out->data = s->data + (size_t)first * out->step;
     dr_strip_scales(w, strip, b, 1, scale);
+    dr_strip_scales_ask(w, strip, b + DR_SCALES_AHEAD);
 }
 
 /* A tile's sums of one row and vector enter its total. */

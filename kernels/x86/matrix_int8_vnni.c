@@ -59,7 +59,7 @@ DR_INLINE void tile(int nr, int nc, const struct dr_int8_cells *b, int32_t cell,
         vi w[4];
         DR_UNROLL
         for (int c = 0; c < nc; c++) {
-            __builtin_prefetch(at + ahead + c * DR_CELL_BYTES);
+            __builtin_prefetch(at + ahead + c * DR_CELL_BYTES, 0, 2); /* the first level would be the bound */
             w[c] = _mm512_xor_si512(vi_load(at + c * DR_CELL_BYTES), _mm512_set1_epi8((char)0x80));
         }
         DR_UNROLL
