@@ -32,10 +32,12 @@ DR_INLINE void put(float *total, const float *scale, vf sum) {
     vf_store(total, vf_fma(sum, vf_load(scale), vf_load(total)));
 }
 
-/* nr rows x nc cells from `cell` on. x[r]: the block's first input. Nothing is asked for early: on Zen 4 the
- * hardware's own streams give 54 GB/s where asking 1 to 16 KiB ahead gives 46 to 52 (tests/bench). */
+/* nr rows x nc cells from `cell` on. x[r]: the block's first input. What is `ahead` bytes away is asked for
+ * into the second level (0: nothing): on Zen 4 one row alone reads 54 GB/s by the hardware's own streams, 46
+ * to 52 with asking; 8 rows, with their two passes over a block, 23 with and 16 without
+ * (tests/bench/README.md). */
 DR_INLINE void few_rows(bool f8, int nr, int nc, const struct dr_bf16_decoder *d, const struct block *b,
-                        int32_t cell, const uint16_t *const *x, float *total) {
+                        int32_t cell, const uint16_t *const *x, size_t ahead, float *total) {
     const int per = f8 ? 4 : 2;
     vf acc[FEW_ROWS][4];
     DR_UNROLL
@@ -44,6 +46,7 @@ DR_INLINE void few_rows(bool f8, int nr, int nc, const struct dr_bf16_decoder *d
     for (int32_t q = 0; q < b->n; q++, at += b->step) {
         DR_UNROLL
         for (int c = 0; c < nc; c++) {
+            if (ahead) __builtin_prefetch(at + ahead + c * DR_CELL_BYTES, 0, 2);
             vi first = vi_load(at + c * DR_CELL_BYTES), second = first;
             if (f8) dr_bf16_decode(d, first, &first, &second);
             DR_UNROLL
@@ -61,13 +64,14 @@ DR_INLINE void few_rows(bool f8, int nr, int nc, const struct dr_bf16_decoder *d
 
 DR_INLINE void rows(bool f8, int nr, const struct dr_bf16_decoder *d, const struct block *b, int32_t cells,
                     const uint16_t *const *x, float *total) {
+    const size_t ahead = (size_t)b->n * b->step; /* the same cells of the next block */
     int32_t c = 0;
     if (cells == 4 && nr <= 4) {
-        few_rows(f8, nr, 4, d, b, 0, x, total);
+        few_rows(f8, nr, 4, d, b, 0, x, 0, total);
         return;
     }
-    for (; c + 2 <= cells; c += 2) few_rows(f8, nr, 2, d, b, c, x, total);
-    for (; c < cells; c++) few_rows(f8, nr, 1, d, b, c, x, total);
+    for (; c + 2 <= cells; c += 2) few_rows(f8, nr, 2, d, b, c, x, ahead, total);
+    for (; c < cells; c++) few_rows(f8, nr, 1, d, b, c, x, ahead, total);
 }
 
 DR_INLINE void few(bool f8, const struct dr_bf16_decoder *d, const struct block *b, int32_t cells,
