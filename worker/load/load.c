@@ -1,8 +1,9 @@
 /* load.c - see load.h.
  * In:   holdings.      Out: packed weights.
  * Owns: threads, bounce buffers, the queue of pieces.
- * Why:  a piece is a run of rows of one holding, or the scales of one; readers take the next piece until none
- * is left. */
+ * Why:  a piece is a run of rows of one holding, or the scales of one. Readers take the next few megabytes of
+ * pieces until none is left: readers that fill the same huge page would all clear it, and only one would win.
+ */
 
 #include "worker/load/load.h"
 
@@ -17,7 +18,13 @@
 #include "kernels/weight.h"
 #include "worker/load/piece.h"
 
-enum { READERS_MAX = 64, READERS_DEFAULT = 4 };
+enum { READERS_MAX = 64, READERS_DEFAULT = 4, RUN_BYTES = 4 << 20 };
+
+/* Pieces of one holding, as many as a reader takes at once. */
+struct run {
+    const struct dr_holding *holding;
+    int32_t row, end; /* row -1: the holding's scales come first */
+};
 
 struct loader {
     const struct dr_load_params *p;
@@ -30,14 +37,19 @@ struct loader {
     char text[1024];
 };
 
-/* Next piece, or false when none is left or a reader has failed. */
-static bool take(struct loader *l, struct dr_piece *out) {
+/* Next run, or false when none is left or a reader has failed. */
+static bool take(struct loader *l, struct run *out) {
     (void)pthread_mutex_lock(&l->lock);
     bool more = l->st.code == DR_OK && l->holding < l->p->n;
     if (more) {
         const struct dr_holding *h = &l->p->list[l->holding];
-        *out = dr_piece_at(l->p->tensors, h, l->row);
-        l->row = l->row < 0 ? 0 : l->row + out->n_rows;
+        *out = (struct run){.holding = h, .row = l->row};
+        for (uint64_t bytes = 0; bytes < RUN_BYTES && l->row < h->rows;) {
+            struct dr_piece p = dr_piece_at(l->p->tensors, h, l->row);
+            bytes += dr_piece_bytes(&p);
+            l->row = l->row < 0 ? 0 : l->row + p.n_rows;
+        }
+        out->end = l->row;
         if (l->row >= h->rows) {
             l->holding++;
             l->row = l->holding < l->p->n ? dr_piece_first_row(&l->p->list[l->holding]) : 0;
@@ -66,12 +78,17 @@ static void *reader(void *arg) {
         room = need > room ? need : room;
     }
     uint8_t *buffer = malloc(room ? room : 1);
-    struct dr_piece piece;
-    if (!buffer)
-        note(l, dr_fail(DR_EFULL, "no memory for a read buffer of %zu bytes", room), 0);
-    else
-        while (take(l, &piece))
-            note(l, dr_piece_load(&piece, buffer, room, l->p->block), dr_piece_bytes(&piece));
+    struct run run;
+    if (!buffer) note(l, dr_fail(DR_EFULL, "no memory for a read buffer of %zu bytes", room), 0);
+    while (buffer && take(l, &run)) {
+        dr_status st = dr_ok();
+        for (uint64_t bytes = 0; st.code == DR_OK && run.row < run.end; note(l, st, bytes)) {
+            struct dr_piece piece = dr_piece_at(l->p->tensors, run.holding, run.row);
+            st = dr_piece_load(&piece, buffer, room, l->p->block);
+            bytes = dr_piece_bytes(&piece);
+            run.row = run.row < 0 ? 0 : run.row + piece.n_rows;
+        }
+    }
     free(buffer);
     (void)pthread_mutex_lock(&l->lock);
     l->running--;
