@@ -143,6 +143,10 @@ float dr_weight_round_block(const float *v, int8_t *code);
 int32_t dr_weight_quantise(const struct dr_weight *w, const float *row, const float *factor, int8_t *code,
                            float *scale);
 
+/* The same, with the same bits, from E4M3 codes without NaN. */
+int32_t dr_weight_quantise_f8(const struct dr_weight *w, const uint8_t *row, const float *factor,
+                              int8_t *code, float *scale);
+
 /* Inputs of the slice in block b: [begin, end). */
 static inline int32_t dr_weight_block_input(const struct dr_weight *w, int32_t b) {
     return b == 0 ? 0 : dr_min_i32(b * DR_BLOCK - w->phase, w->n_in);

@@ -169,6 +169,33 @@ static void weight_quantised(void) {
     pool_fini(&p);
 }
 
+/* Codes straight to integers: what decoding and rounding give, for every largest code. */
+static void weight_quantised_f8(void) {
+    struct pool p = {0};
+    enum { N_OUT = 127, N_IN = 413, PHASE = 71 };
+    struct dr_weight w = {.type = DR_W_I8, .n_out = N_OUT, .n_in = N_IN, .phase = PHASE};
+    size_t bytes = dr_weight_scale_bytes(DR_W_I8, N_OUT, N_IN, PHASE, 0);
+    float *value = pool_take(&p, N_IN * sizeof *value), *want_scale = pool_take(&p, bytes),
+          *got_scale = pool_take(&p, bytes);
+    int8_t *want = pool_take(&p, N_IN), *got = pool_take(&p, N_IN);
+    uint8_t *row = pool_take(&p, N_IN);
+    static const float factor[] = {0.25f, 3, 0, 1e-4f};
+    for (int o = 0; o < N_OUT; o++) { /* sizes up to o: 0x7f never comes */
+        for (int k = 0; k < N_IN; k++) {
+            uint64_t draw = dr_rng_u64(4, (uint64_t)o, (uint64_t)k);
+            row[k] = (uint8_t)((int)(draw % (uint64_t)(o + 1)) | (int)(draw >> 40 & 0x80));
+        }
+        for (int k = 0; k < N_IN; k++) value[k] = (float)decode_value(DR_W_F8, row, (size_t)k);
+        CU_ASSERT_EQUAL(dr_weight_quantise(&w, value, factor, want, want_scale + o), -1);
+        CU_ASSERT_EQUAL(dr_weight_quantise_f8(&w, row, factor, got, got_scale + o), -1);
+        CU_ASSERT_EQUAL(memcmp(got, want, N_IN), 0);
+    }
+    CU_ASSERT_EQUAL(memcmp(got_scale, want_scale, bytes), 0);
+    static const float huge[] = {1, INFINITY, 1, 1};
+    CU_ASSERT_EQUAL(dr_weight_quantise_f8(&w, row, huge, got, got_scale), 1);
+    pool_fini(&p);
+}
+
 static void weight_sizes(void) {
     CU_ASSERT_EQUAL(dr_weight_out_padded(1), 16);
     CU_ASSERT_EQUAL(dr_weight_out_padded(32), 32);
@@ -193,6 +220,7 @@ static CU_TestInfo cases[] = {
     {"an F8 NaN is found wherever it is", weight_finds_nan},
     {"8-bit integers are within half a step of the value, with a scale an output and block",
      weight_quantised},
+    {"F8 codes become the same integers without being decoded", weight_quantised_f8},
     {"sizes are padded to whole cells", weight_sizes},
     CU_TEST_INFO_NULL,
 };

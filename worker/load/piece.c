@@ -177,11 +177,13 @@ static dr_status read_grid(const struct dr_piece *p, float *grid) {
     return dr_ok();
 }
 
+/* One output of the slice from f32 values, or from F8 codes where `raw`. */
 static dr_status one_output(const struct dr_piece *p, const struct dr_weight *w, const float *grid, int32_t r,
-                            int32_t o, const float *value, int8_t *code, float *scale, float *factor) {
+                            int32_t o, const void *row, bool raw, int8_t *code, float *scale, float *factor) {
     bool f8 = p->tensor->dtype == DR_DTYPE_F8_E4M3;
     if (f8) DR_TRY(factors_of(p, grid, r, o, factor));
-    int32_t b = dr_weight_quantise(w, value, f8 ? factor : NULL, code, scale);
+    int32_t b = raw ? dr_weight_quantise_f8(w, row, factor, code, scale)
+                    : dr_weight_quantise(w, row, f8 ? factor : NULL, code, scale);
     if (b < 0) return dr_ok();
     return dr_fail(DR_EMODEL,
                    "%s: %s: an infinite weight or NaN in output %d of the slice, block %d of its inputs; "
@@ -198,20 +200,23 @@ static dr_status quantise(const struct dr_piece *p, const struct dr_weight *w, u
     float *row = (float *)(void *)(buffer + room.row), *factor = (float *)(void *)(buffer + room.factor);
     int8_t *code = (int8_t *)(void *)(buffer + room.code);
     enum dr_wtype type = (enum dr_wtype)p->tensor->dtype;
-    bool across = h->kind == DR_HOLD_TRANSPOSED;
+    bool across = h->kind == DR_HOLD_TRANSPOSED, raw = type == DR_W_F8 && !across;
     size_t n_in = (size_t)w->n_in, stride = buffer_stride(p);
     if (type == DR_W_F8) DR_TRY(read_grid(p, grid));
     for (int32_t r = 0, n; r < p->n_rows; r += n) {
         n = across ? p->n_rows : dr_min_i32(DR_LANES, p->n_rows - r);
-        for (int32_t i = 0; i < n; i++) {
+        for (int32_t i = 0; i < n && !raw; i++) {
             float *to = across ? row : value + (size_t)i * n_in;
             dr_decode(type, buffer + (size_t)(r + i) * stride, (size_t)h->cols, to);
             for (int32_t o = 0; across && o < w->n_out; o++) value[(size_t)o * n_in + (size_t)i] = row[o];
         }
         int32_t first = across ? 0 : p->row + r, outs = across ? w->n_out : n;
-        for (int32_t o = 0; o < outs; o++)
-            DR_TRY(one_output(p, w, grid, r + o, first + o, value + (size_t)o * n_in, code + (size_t)o * n_in,
+        for (int32_t o = 0; o < outs; o++) {
+            const void *from = value + (size_t)o * n_in;
+            if (raw) from = buffer + (size_t)(r + o) * stride;
+            DR_TRY(one_output(p, w, grid, r + o, first + o, from, raw, code + (size_t)o * n_in,
                               scale + first + o, factor));
+        }
         dr_weight_pack_rows(w, data, first, outs, code, n_in);
     }
     return dr_ok();
