@@ -87,9 +87,22 @@ static void make_table(void) {
     }
 }
 
+static uint8_t larger(uint8_t a, int b) {
+    return a > b ? a : (uint8_t)b;
+}
+
 static int largest(const uint8_t *code, int32_t n) {
+    const __m256i size = _mm256_set1_epi8(0x7f);
+    __m256i most = _mm256_setzero_si256();
+    uint8_t all[32];
+    int32_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        most = _mm256_max_epu8(
+            most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(code + i)), size));
+    _mm256_storeu_si256((__m256i *)(void *)all, most);
     uint8_t top = 0;
-    for (int32_t i = 0; i < n; i++) top = (code[i] & 0x7f) > top ? code[i] & 0x7f : top;
+    for (int l = 0; l < 32; l++) top = larger(top, all[l]);
+    for (; i < n; i++) top = larger(top, code[i] & 0x7f);
     return top;
 }
 

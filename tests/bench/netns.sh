@@ -10,7 +10,7 @@
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,5p' "$0" >&2; exit 64; }
 [ "$(id -u)" -eq 0 ] || { echo "netns.sh: only root may make network namespaces" >&2; exit 69; }
-for tool in ip tc unshare; do
+for tool in ip tc unshare taskset; do
     command -v $tool >/dev/null || { echo "netns.sh: $tool is missing (Debian: iproute2, util-linux)" >&2; exit 69; }
 done
 build=$(cd "$1" && pwd)
@@ -18,6 +18,9 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 shift
 near=dr$$n far=dr$$f
 near_ip=10.77.0.1 far_ip=10.77.0.2
+half=$(($(nproc) / 2)) # each "host" has half of the cores: workers bind their threads, and both would take the first
+near_cpus=0 far_cpus=0
+[ $half -eq 0 ] || near_cpus=0-$((half - 1)) far_cpus=$half-$((2 * half - 1))
 dir=$(mktemp -d)
 
 cleanup() {
@@ -59,12 +62,12 @@ cat >"$dir/agent" <<EOF
 #!/bin/sh
 [ "\$1" = $far_ip ] || { echo "agent: no host \$1" >&2; exit 1; }
 shift
-exec ip netns exec $far unshare --uts sh -c "hostname deeprack-far; \$*"
+exec ip netns exec $far taskset -c $far_cpus unshare --uts sh -c "hostname deeprack-far; \$*"
 EOF
 chmod +x "$dir/agent"
 
 across() { # COMMAND FLAGS... - from the near namespace, one rank in each
-    ip netns exec $near env OMPI_MCA_plm_rsh_agent="$dir/agent" "$build/bin/deeprack" "$@" --hosts $near_ip,$far_ip
+    ip netns exec $near taskset -c $near_cpus env OMPI_MCA_plm_rsh_agent="$dir/agent" "$build/bin/deeprack" "$@" --hosts $near_ip,$far_ip
 }
 
 # ---- prove ----
@@ -85,7 +88,7 @@ EOF
 }
 
 waiting() { # the same tokens through a server, for its counters
-    ip netns exec $near env OMPI_MCA_plm_rsh_agent="$dir/agent" "$build/bin/deeprack" serve --model "$model" --tp 2 \
+    ip netns exec $near taskset -c $near_cpus env OMPI_MCA_plm_rsh_agent="$dir/agent" "$build/bin/deeprack" serve --model "$model" --tp 2 \
         --threads 1 --port 8000 --log-level warn --hosts $near_ip,$far_ip >/dev/null &
     ip netns exec $near python3 - <<'EOF'
 import json, time, urllib.request
