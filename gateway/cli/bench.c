@@ -63,8 +63,8 @@ static bool same_but_batch(const struct dr_bench_case *a, const struct dr_bench_
     return a->prompt == b->prompt && a->gen == b->gen && a->depth == b->depth;
 }
 
-/* What the first sequence of case i says alone: from the case with one sequence, or a run for this purpose.
- */
+/* What the first sequence of case i says alone: from the case with one sequence, or a run for this purpose. A
+ * case with one sequence learns it from its warm-up instead. */
 static dr_status learn_alone(struct run *r, int32_t i) {
     const struct dr_bench_plan *p = &r->b->plan;
     struct dr_bench_case one = p->cases[i];
@@ -86,9 +86,10 @@ static dr_status measure(struct run *r, int32_t i, struct dr_bench_row *row) {
     char layout[96], name[64];
     row->c = *c;
     DR_TRY(dr_bench_tally_init(&row->tally, r->c->layout.n_rank, b->plan.reps));
-    DR_TRY(learn_alone(r, i));
+    if (c->batch > 1 || b->plan.warmup == 0) DR_TRY(learn_alone(r, i));
     for (int32_t k = 0; k < b->plan.warmup + b->plan.reps; k++) {
         DR_TRY(run_once(r, c, &run));
+        if (!r->alone[i]) r->alone[i] = run.digest_one; /* the warm-up of one sequence */
         dr_status st = dr_bench_run_check(&run, r->alone[i], &first);
         if (st.code != DR_OK)
             return dr_fail_within(st, "%s, %s, %s: ", dr_bench_layout_name(r->c, layout),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/x86/attn_work.h"
+#include "kernels/x86/bf16.h"
 
 /* 32 numbers of the chunk as 16 pairs. */
 DR_INLINE vi pairs(enum dr_row_type type, const uint8_t *at, size_t i, vf scale) {

@@ -20,7 +20,11 @@
 #endif
 
 #define DR_INLINE static inline __attribute__((always_inline))
+#ifdef DR_SIMDE /* registers are memory there, and unrolled emulation takes minutes to compile */
+#define DR_UNROLL
+#else
 #define DR_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 #if DR_VL == 16
 
