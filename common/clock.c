@@ -4,8 +4,6 @@
  * Why:  see clock.h. */
 #include "common/clock.h"
 
-#include <time.h>
-
 uint64_t dr_clock_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -19,6 +17,6 @@ int64_t dr_clock_wall_s(void) {
 }
 
 void dr_clock_sleep_ns(uint64_t ns) {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec t = dr_clock_timespec(ns);
     nanosleep(&t, 0);
 }

@@ -47,28 +47,6 @@ float dr_weight_round_block(const float *v, int8_t *code) {
     return top / 127.0f;
 }
 
-int32_t dr_weight_quantise(const struct dr_weight *w, const float *row, const float *factor, int8_t *code,
-                           float *scale) {
-    int32_t n_block = dr_weight_blocks(w->n_in, w->phase);
-    for (int32_t b = 0; b < n_block; b++) {
-        int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;
-        float step;
-        if (len == DR_BLOCK) {
-            step = dr_weight_round_block(row + k, code + k);
-        } else {
-            float part[DR_BLOCK] = {0};
-            int8_t rounded[DR_BLOCK];
-            memcpy(part, row + k, (size_t)len * sizeof *part);
-            step = dr_weight_round_block(part, rounded);
-            memcpy(code + k, rounded, (size_t)len);
-        }
-        if (factor) step *= factor[b];
-        if (!(step < INFINITY)) return b;
-        scale[(size_t)b * (size_t)dr_weight_out_padded(w->n_out)] = step;
-    }
-    return -1;
-}
-
 enum { F8_SIZES = 127, F8_ROW = 128 }; /* codes without sign: 0x7f is no number */
 
 static int8_t rounded[F8_SIZES][F8_ROW]; /* [largest code of the block][code] */
@@ -87,22 +65,16 @@ static void make_table(void) {
     }
 }
 
-static uint8_t larger(uint8_t a, int b) {
-    return a > b ? a : (uint8_t)b;
-}
-
-static int largest(const uint8_t *code, int32_t n) {
+static int largest(const uint8_t *code) {
     const __m256i size = _mm256_set1_epi8(0x7f);
     __m256i most = _mm256_setzero_si256();
-    uint8_t all[32];
-    int32_t i = 0;
-    for (; i + 32 <= n; i += 32)
-        most = _mm256_max_epu8(
-            most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(code + i)), size));
+    uint8_t all[32], top = 0;
+    for (int i = 0; i < DR_BLOCK; i += 32) {
+        __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)(code + i));
+        most = _mm256_max_epu8(most, _mm256_and_si256(c, size));
+    }
     _mm256_storeu_si256((__m256i *)(void *)all, most);
-    uint8_t top = 0;
-    for (int l = 0; l < 32; l++) top = larger(top, all[l]);
-    for (; i < n; i++) top = larger(top, code[i] & 0x7f);
+    for (int i = 0; i < 32; i++) top = all[i] > top ? all[i] : top;
     return top;
 }
 
@@ -118,31 +90,57 @@ static __m256i look_up(const __m256i *table, __m256i code) {
     return _mm256_sign_epi8(found, _mm256_or_si256(code, _mm256_set1_epi8(1))); /* code 0 keeps its 0 */
 }
 
-static float round_codes(const uint8_t *from, int32_t n, int8_t *code) {
-    int top = largest(from, n);
+/* How a block of 128 becomes codes; returns its step. */
+typedef float round_fn(const void *block, int8_t *code);
+
+static float round_values(const void *block, int8_t *code) {
+    return dr_weight_round_block(block, code);
+}
+
+static float round_f8(const void *block, int8_t *code) {
+    const uint8_t *from = block;
+    int top = largest(from);
     const __m128i *row = (const __m128i *)(const void *)rounded[top];
     __m256i table[8];
-    int32_t i = 0;
     for (int h = 0; h < 8; h++) table[h] = _mm256_broadcastsi128_si256(_mm_loadu_si128(row + h));
-    for (; i + 32 <= n; i += 32) {
+    for (int i = 0; i < DR_BLOCK; i += 32) {
         __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)(from + i));
         _mm256_storeu_si256((__m256i *)(void *)(code + i), look_up(table, c));
     }
-    for (; i < n; i++)
-        code[i] = (int8_t)(from[i] & 0x80 ? -rounded[top][from[i] & 0x7f] : rounded[top][from[i]]);
     return step_of[top];
 }
 
-int32_t dr_weight_quantise_f8(const struct dr_weight *w, const uint8_t *row, const float *factor,
-                              int8_t *code, float *scale) {
+/* Both forms: blocks of 128 elements of `bytes`, shorter ones filled with zeros. */
+static inline int32_t quantise(const struct dr_weight *w, const void *row, size_t bytes, round_fn *round,
+                               const float *factor, int8_t *code, float *scale) {
     int32_t n_block = dr_weight_blocks(w->n_in, w->phase);
-    (void)pthread_once(&table_made, make_table);
     for (int32_t b = 0; b < n_block; b++) {
         int32_t k = dr_weight_block_input(w, b), len = dr_weight_block_input(w, b + 1) - k;
-        float step = round_codes(row + k, len, code + k);
+        const uint8_t *from = (const uint8_t *)row + (size_t)k * bytes;
+        float step;
+        if (len == DR_BLOCK) {
+            step = round(from, code + k);
+        } else {
+            float part[DR_BLOCK] = {0};
+            int8_t part_code[DR_BLOCK];
+            memcpy(part, from, (size_t)len * bytes);
+            step = round(part, part_code);
+            memcpy(code + k, part_code, (size_t)len);
+        }
         if (factor) step *= factor[b];
         if (!(step < INFINITY)) return b;
         scale[(size_t)b * (size_t)dr_weight_out_padded(w->n_out)] = step;
     }
     return -1;
+}
+
+int32_t dr_weight_quantise(const struct dr_weight *w, const float *row, const float *factor, int8_t *code,
+                           float *scale) {
+    return quantise(w, row, sizeof *row, round_values, factor, code, scale);
+}
+
+int32_t dr_weight_quantise_f8(const struct dr_weight *w, const uint8_t *row, const float *factor,
+                              int8_t *code, float *scale) {
+    (void)pthread_once(&table_made, make_table);
+    return quantise(w, row, sizeof *row, round_f8, factor, code, scale);
 }

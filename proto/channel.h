@@ -8,8 +8,8 @@
 
 #include <poll.h>
 #include <stdbool.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "proto/codec.h"
 
 struct dr_channel;
@@ -63,7 +63,7 @@ static inline dr_status dr_channel_recv(struct dr_channel *ch, uint8_t *frame, s
  * seen by looking again soon. */
 static inline bool dr_channel_wait(struct dr_channel *ch, struct pollfd *fd, uint64_t ns) {
     if (ch->ops->wait) return ch->ops->wait(ch, fd, ns);
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000U), .tv_nsec = (long)(ns % 1000000000U)};
+    struct timespec t = dr_clock_timespec(ns);
     if (ppoll(fd, 1, &t, NULL) <= 0) fd->revents = 0;
     return false;
 }

@@ -56,8 +56,7 @@ static bool lost(struct shared *sh, int32_t from, int32_t to, int32_t peer) {
 }
 
 static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t until_ns) {
-    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                         .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec t = dr_clock_timespec(until_ns);
     pthread_cond_timedwait(cond, lock, &t); /* woken early or late: the caller looks again */
 }
 

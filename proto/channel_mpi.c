@@ -2,9 +2,9 @@
  * In:   frames to send, messages of the peers.      Out: messages, whole frames.
  * Owns: MPI itself (init to finalize), a duplicate of the world, one posted receive a peer, the buffers of
  * unsent frames, bells of the processes on the coordinator's host, the thread that hears the coordinator's,
- * and the lock that every MPI call of the process holds. Why:  a rank that waits inside MPI can neither be
- * timed out nor sleep; here every wait is a loop of tests that has a deadline and costs less the longer
- * nothing comes.
+ * and the lock that every MPI call of the process holds.
+ * Why:  a rank that waits inside MPI can neither be timed out nor sleep; here every wait is a loop of tests
+ * that has a deadline and costs less the longer nothing comes.
  *
  * Bells: a test after a sleep costs 30 to 70 us, so a process that looks often costs more than one that works
  * seldom. On the coordinator's host every process sleeps long on a word of its own in shared memory; who
@@ -242,7 +242,7 @@ static dr_status take(struct mpi *ch, uint8_t *frame, size_t room, int32_t *from
 
 /* Until the bell has rung since `seen` was read, or ns have passed. */
 static void await_bell(struct mpi *ch, uint32_t seen, uint64_t ns) {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec t = dr_clock_timespec(ns);
     struct bell *b = ch->own;
     atomic_store(&b->asleep, 1);
     if (atomic_load(&b->rung) == seen) syscall(SYS_futex, (void *)&b->rung, FUTEX_WAIT, seen, &t, NULL, 0);
@@ -299,12 +299,10 @@ static dr_status recv_frame(struct dr_channel *base, uint8_t *frame, size_t room
 /* Thread. Hands the bell on while the coordinator sleeps. */
 static void *listen_for_bell(void *arg) {
     struct mpi *ch = arg;
-    const uint64_t one = 1;
     for (uint32_t seen = atomic_load(&ch->own->rung); !atomic_load(&ch->ear.stop);) {
         syscall(SYS_futex, (void *)&ch->own->rung, FUTEX_WAIT, seen, NULL, NULL, 0);
         uint32_t now = atomic_load(&ch->own->rung);
-        if (now != seen && write(ch->ear.fd, &one, sizeof one) < 0)
-            continue; /* full: it is readable already */
+        if (now != seen) eventfd_write(ch->ear.fd, 1); /* fails when full: it is readable already */
         seen = now;
     }
     return NULL;
@@ -322,33 +320,33 @@ static uint64_t rest_ns(struct mpi *ch, uint64_t ns) {
     return ns < most ? ns : most;
 }
 
-static bool wait_any(struct dr_channel *base, struct pollfd *fd, uint64_t ns) {
+static bool wait_for_bell(struct dr_channel *base, struct pollfd *fd, uint64_t ns) {
     struct mpi *ch = (struct mpi *)base;
-    bool ear = ch->ear.fd >= 0;
-    uint64_t word;
-    if (ear) ns = rest_ns(ch, ns);
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    eventfd_t rings;
+    struct timespec t = dr_clock_timespec(rest_ns(ch, ns));
     struct pollfd both[2] = {*fd, {.fd = ch->ear.fd, .events = POLLIN}};
-    if (ear) atomic_store(&ch->own->asleep, 1);
-    if (ear && atomic_load(&ch->own->rung) != ch->ear.heard) t = (struct timespec){0};
-    if (ppoll(both, ear ? 2 : 1, &t, NULL) <= 0) both[0].revents = both[1].revents = 0;
-    if (ear) atomic_store(&ch->own->asleep, 0);
-    if (ear && both[1].revents && read(ch->ear.fd, &word, sizeof word) < 0) word = 0; /* someone took it */
+    atomic_store(&ch->own->asleep, 1);
+    if (atomic_load(&ch->own->rung) != ch->ear.heard) t = (struct timespec){0};
+    if (ppoll(both, 2, &t, NULL) <= 0) both[0].revents = both[1].revents = 0;
+    atomic_store(&ch->own->asleep, 0);
+    if (both[1].revents) eventfd_read(ch->ear.fd, &rings); /* how many does not matter */
     fd->revents = both[0].revents;
-    return ear;
+    return true;
 }
 
-/* Without one, frames are seen by looking again. */
-static void ear_init(struct mpi *ch) {
+/* False: there is none, and frames are seen by looking again. */
+static bool ear_init(struct mpi *ch) {
     int32_t local = 0;
     ch->ear.fd = -1;
-    if (ch->base.end != 0) return;
+    if (ch->base.end != 0) return false;
     for (int32_t i = 0; i < ch->n_peer; i++) local += ch->bell[i] != NULL;
-    if (local == 0 || local < ch->n_peer) return;
+    if (local == 0 || local < ch->n_peer) return false;
     ch->ear.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (ch->ear.fd < 0 || pthread_create(&ch->ear.thread, NULL, listen_for_bell, ch) == 0) return;
+    if (ch->ear.fd < 0) return false;
+    if (pthread_create(&ch->ear.thread, NULL, listen_for_bell, ch) == 0) return true;
     close(ch->ear.fd);
     ch->ear.fd = -1;
+    return false;
 }
 
 static void ear_fini(struct mpi *ch) {
@@ -399,8 +397,11 @@ static void destroy(struct dr_channel *base) {
     free(ch); /* the communicator goes with MPI: freeing it is collective */
 }
 
-static const struct dr_channel_ops mpi_ops = {
-    .send = send_frame, .recv = recv_frame, .wait = wait_any, .destroy = destroy};
+static const struct dr_channel_ops mpi_ops = {.send = send_frame, .recv = recv_frame, .destroy = destroy},
+                                   ringing_ops = {.send = send_frame,
+                                                  .recv = recv_frame,
+                                                  .wait = wait_for_bell,
+                                                  .destroy = destroy};
 
 static bool allocate(struct mpi *ch) {
     size_t n = (size_t)ch->n_peer + 1, slots = n * DR_CHANNEL_UNSENT_MAX;
@@ -475,7 +476,7 @@ static dr_status join(struct mpi *ch) { /* lock held */
     DR_TRY(hang_bells(ch));
     for (int32_t i = 0; i < ch->n_peer; i++) DR_TRY(post(ch, i));
     ch->busy_ns = dr_clock_ns();
-    ear_init(ch);
+    if (ear_init(ch)) ch->base.ops = &ringing_ops;
     return dr_ok();
 }
 

@@ -15,21 +15,13 @@ DR_INLINE vi pairs(enum dr_row_type type, const uint8_t *at, size_t i, vf scale)
     return dr_bf16_pairs(widen(type, at, i, scale), widen(type, at, i + VL, scale));
 }
 
-/* The same for numbers [d, dims) of row j where fewer than 32 are left; zeros fill up. */
-DR_INLINE vi row_pairs(enum dr_row_type type, const struct source *src, int32_t j, int32_t d, int32_t dims,
-                       vf scale) {
-    const size_t bytes = type == DR_ROW_F32 ? 4 : type == DR_ROW_BF16 ? 2 : 1;
-    const uint8_t *at = src->row[j] + src->at;
+/* The same for numbers [d, dims) of a row that begins at `at`; zeros fill up where fewer than 32 are left. */
+DR_INLINE vi row_pairs(enum dr_row_type type, const uint8_t *at, int32_t d, int32_t dims, vf scale) {
+    const size_t bytes = number_bytes(type);
     if (d + LANES <= dims) return pairs(type, at, (size_t)d, scale);
     _Alignas(64) uint8_t edge[LANES * 4] = {0};
     memcpy(edge, at + (size_t)d * bytes, (size_t)(dims - d) * bytes);
     return pairs(type, edge, 0, scale);
-}
-
-DR_INLINE vf row_scale(enum dr_row_type type, const struct source *src, int32_t j) {
-    float scale = 1;
-    if (type == DR_ROW_FP8) memcpy(&scale, src->row[j] + src->scale, sizeof scale);
-    return vf_set(scale);
 }
 
 DR_INLINE void keys_of(enum dr_row_type type, float *out, const struct source *src, int32_t first, int32_t n,
@@ -37,7 +29,7 @@ DR_INLINE void keys_of(enum dr_row_type type, float *out, const struct source *s
     for (int32_t j = first; j < first + n; j++, out += ROW) {
         vf scale = row_scale(type, src, j);
         for (int32_t d = 0; d < dims; d += LANES)
-            vf_store(out + d / PER, vi_as_vf(row_pairs(type, src, j, d, dims, scale)));
+            vf_store(out + d / PER, vi_as_vf(row_pairs(type, src->row[j] + src->at, d, dims, scale)));
     }
 }
 
@@ -63,8 +55,8 @@ DR_INLINE void values_of(enum dr_row_type type, float *out, const struct source 
         int32_t other = dr_min_i32(j + 1, n - 1);
         vf scale = row_scale(type, src, j), scale2 = row_scale(type, src, other);
         for (int32_t d = 0; d < dims; d += LANES) {
-            vi a = row_pairs(type, src, j, d, dims, scale), b = vi_set(0);
-            if (j + 1 < n) b = row_pairs(type, src, other, d, dims, scale2);
+            vi a = row_pairs(type, src->row[j] + src->at, d, dims, scale), b = vi_set(0);
+            if (j + 1 < n) b = row_pairs(type, src->row[other] + src->at, d, dims, scale2);
             float *to = out + d / LANES * STRIP;
             vf_store(to, vi_as_vf(_mm512_permutex2var_epi16(a, first, b)));
             vf_store(to + VL, vi_as_vf(_mm512_permutex2var_epi16(a, second, b)));
@@ -108,11 +100,10 @@ static void pack_queries(struct work *w, int32_t d, int32_t dims) {
     for (int32_t l0 = 0, end = dr_ceil_div(w->n_query, VL) * VL; l0 < end; l0 += VL)
         for (int32_t i = 0; i < dims; i += LANES) {
             vi r[16];
-            for (int32_t l = 0; l < VL; l++) {
-                const uint8_t *row = l0 + l < w->n_query ? (const uint8_t *)(w->query[l0 + l] + d) : NULL;
-                struct source src = {.row = &row, .type = DR_ROW_F32};
-                r[l] = row ? row_pairs(DR_ROW_F32, &src, 0, i, dims, vf_set(1)) : vi_set(0);
-            }
+            for (int32_t l = 0; l < VL; l++)
+                r[l] = l0 + l < w->n_query ? row_pairs(DR_ROW_F32, (const uint8_t *)(w->query[l0 + l] + d), i,
+                                                       dims, vf_set(1))
+                                           : vi_set(0);
             transpose16(r);
             float *out = w->q + l0 / LANES * LANES * ROW + i / PER * LANES + l0 % LANES;
             for (int32_t k = 0; k < 16; k++) vf_store(out + k * LANES, vi_as_vf(r[k]));

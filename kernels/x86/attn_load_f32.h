@@ -12,12 +12,10 @@
  * strip_step. The last strip is filled with zeros. */
 DR_INLINE void widen_rows(enum dr_row_type type, const struct source *src, int32_t first, int32_t n,
                           int32_t dims, float *out, size_t row_step, size_t strip_step) {
-    const size_t bytes = type == DR_ROW_F32 ? 4 : type == DR_ROW_BF16 ? 2 : 1;
+    const size_t bytes = number_bytes(type);
     for (int32_t i = 0; i < n; i++, out += row_step) {
         const uint8_t *at = src->row[first + i] + src->at;
-        float factor = 1;
-        if (type == DR_ROW_FP8) memcpy(&factor, src->row[first + i] + src->scale, sizeof factor);
-        vf scale = vf_set(factor);
+        vf scale = row_scale(type, src, first + i);
         float *to = out;
         int32_t d = 0;
         for (; d + LANES <= dims; d += LANES, to += strip_step) {

@@ -4,6 +4,8 @@
  * Why:  see attn_tile.h. */
 #pragma once
 
+#include <string.h>
+
 #include "common/size.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cache.h"
@@ -88,6 +90,18 @@ static void fetch_some(struct fetch *f) {
         __builtin_prefetch(f->row[f->j] + f->line * 64, 0, 2); /* not the first level: tiles need all of it */
         if (++f->line == f->lines) f->line = 0, f->j++;
     }
+}
+
+/* Bytes of a number as it is stored. */
+DR_INLINE size_t number_bytes(enum dr_row_type type) {
+    return type == DR_ROW_F32 ? 4 : type == DR_ROW_BF16 ? 2 : 1;
+}
+
+/* The chunk's scale in row j; 1 for types without. */
+DR_INLINE vf row_scale(enum dr_row_type type, const struct source *src, int32_t j) {
+    float scale = 1;
+    if (type == DR_ROW_FP8) memcpy(&scale, src->row[j] + src->scale, sizeof scale);
+    return vf_set(scale);
 }
 
 /* VL numbers of the chunk; f8: the scale. */

@@ -29,6 +29,15 @@ struct dr_int8_cells {
     const float *scale;      /* [64] of the weights */
 };
 
+/* Asks for the strip's scales of a block to come: 8-bit weights have a line for every 16 outputs and 128
+ * inputs, far apart. */
+static inline void dr_int8_scales_ask(const struct dr_weight *w, int32_t strip, int32_t b) {
+    if (!w->scale || b >= dr_weight_blocks(w->n_in, w->phase)) return;
+    const float *from = w->scale + (size_t)b * (size_t)dr_weight_out_padded(w->n_out) + strip * DR_STRIP;
+    for (int32_t o = 0; o < dr_min_i32(DR_STRIP, w->n_out - strip * DR_STRIP); o += 16)
+        __builtin_prefetch(from + o);
+}
+
 static inline void dr_int8_cells(const struct dr_weight *w, int32_t strip, const struct dr_strip *s,
                                  int32_t b, struct dr_int8_cells *out, float *scale) {
     int32_t first = dr_weight_block_step(w, b);
@@ -39,7 +48,7 @@ static inline void dr_int8_cells(const struct dr_weight *w, int32_t strip, const
                                   .scale = scale};
     out->data = s->data + (size_t)first * out->step;
     dr_strip_scales(w, strip, b, 1, scale);
-    dr_strip_scales_ask(w, strip, b + DR_SCALES_AHEAD);
+    dr_int8_scales_ask(w, strip, b + DR_SCALES_AHEAD);
 }
 
 /* A tile's sums of one row and vector enter its total. */

@@ -51,15 +51,6 @@ static inline void dr_strip_scales(const struct dr_weight *w, int32_t strip, int
     }
 }
 
-/* Asks for the strip's scales of a block to come: 8-bit weights have a line for every 16 outputs and 128
- * inputs, far apart. */
-static inline void dr_strip_scales_ask(const struct dr_weight *w, int32_t strip, int32_t b) {
-    if (w->type != DR_W_I8 || !w->scale || b >= dr_weight_blocks(w->n_in, w->phase)) return;
-    const float *from = w->scale + (size_t)b * (size_t)dr_weight_out_padded(w->n_out) + strip * DR_STRIP;
-    for (int32_t o = 0; o < dr_min_i32(DR_STRIP, w->n_out - strip * DR_STRIP); o += 16)
-        __builtin_prefetch(from + o);
-}
-
 /* Asks for the first page of a strip that will be read soon: the hardware sees a stream only after some
  * misses. */
 static inline void dr_strip_ask(const struct dr_weight *w, int32_t strip) {

@@ -75,7 +75,7 @@ static void sleep_turn(struct loop *g) {
         return;
     }
     uint64_t until = g->base.deadline_ns;
-    struct timespec t = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
+    struct timespec t = dr_clock_timespec(until);
     pthread_cond_timedwait(&sh->turn, &sh->lock, &t);
 }
 

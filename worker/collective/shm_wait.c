@@ -31,7 +31,7 @@ void dr_shm_tell(struct dr_shm_control *home, _Atomic uint32_t *word, uint32_t v
 }
 
 static void nap(struct dr_shm_control *home, _Atomic uint32_t *word, uint32_t want, uint64_t ns) {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec t = dr_clock_timespec(ns);
     atomic_fetch_add(&home->sleepers, 1);
     uint32_t seen = atomic_load(word);
     if ((int32_t)(seen - want) < 0)
