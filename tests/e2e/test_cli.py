@@ -11,6 +11,8 @@ import pytest
 from conftest import LAYOUTS, MODEL, ROOT, alive, children, until
 
 GOLDEN = ROOT / "tests/golden"
+# what a rank holds besides its plan: the program and its libraries 15 MiB, MPI, threads and headers of the checkpoint 14 MiB (measured)
+PROCESS_BYTES = 36 << 20
 F32 = ["--cache-type", "f32"]
 
 
@@ -189,7 +191,9 @@ def test_bench_measures_what_it_has_checked(cli, tmp_path):
         assert cluster["arithmetic"]["precision"] == "fast" and cluster["arithmetic"]["inputs"]
         assert cluster["cache_bytes_per_token"] == 960
         assert cluster["probe"]["read_bytes_per_s"] > 0 and cluster["probe"]["f32_flop_per_s"] > 0
-        assert all(m["peak_bytes"] > m["weights_bytes"] > 0 and m["planned_bytes"] > 0 for m in cluster["memory"])
+        for m in cluster["memory"]:
+            assert 0 < m["weights_bytes"] < m["planned_bytes"]
+            assert m["weights_bytes"] < m["peak_bytes"] < 1.02 * m["planned_bytes"] + PROCESS_BYTES
         names = [c["test"] for c in cluster["cases"]]
         assert names == ["pp16", "pp16, 2 sequences", "tg8", "tg8, 2 sequences", "pp16 @ 16", "tg8 @ 16", "tg8 @ 16, 2 sequences"]
         for case in cluster["cases"]:
