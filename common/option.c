@@ -33,9 +33,10 @@ static const struct {
     enum dr_command command;
     const char *name;
 } commands[] = {
-    {DR_CMD_SERVE, "serve"}, {DR_CMD_GENERATE, "generate"},       {DR_CMD_CHAT, "chat"},
-    {DR_CMD_SCORE, "score"}, {DR_CMD_TOKENIZE, "tokenize"},       {DR_CMD_INSPECT, "inspect"},
-    {DR_CMD_BENCH, "bench"}, {DR_CMD_COORDINATOR, "coordinator"}, {DR_CMD_WORKER, "worker"},
+    {DR_CMD_SERVE, "serve"},   {DR_CMD_GENERATE, "generate"}, {DR_CMD_CHAT, "chat"},
+    {DR_CMD_SCORE, "score"},   {DR_CMD_TOKENIZE, "tokenize"}, {DR_CMD_INSPECT, "inspect"},
+    {DR_CMD_PLAN, "plan"},     {DR_CMD_BENCH, "bench"},       {DR_CMD_COORDINATOR, "coordinator"},
+    {DR_CMD_WORKER, "worker"},
 };
 
 static const char *command_name(enum dr_command command) {
@@ -432,7 +433,7 @@ static dr_status take_flag(enum dr_command command, int argc, char **argv, int *
 
 static dr_status take_rest(struct dr_options *o, const char *word) {
     char seen[80];
-    const unsigned takes_model = DR_CMD_INSPECT | DR_CMD_SERVE | DR_CMD_CHAT | DR_CMD_BENCH;
+    const unsigned takes_model = DR_CMD_FIGURES | DR_CMD_SERVE | DR_CMD_CHAT | DR_CMD_BENCH;
     if (!(o->command & takes_model))
         return dr_fail(DR_EUSAGE, "'%s': %s takes options only; was a -- meant in front?", shown(word, seen),
                        command_name(o->command));

@@ -20,13 +20,15 @@ enum dr_command {
     DR_CMD_COORDINATOR = 64,
     DR_CMD_WORKER = 128,
     DR_CMD_BENCH = 256,
-    DR_CMD_ALL = 511,
-    DR_CMD_ONE_WEIGHTS =
+    DR_CMD_PLAN = 512,
+    DR_CMD_ALL = 1023,
+    DR_CMD_ONE_CLUSTER =
         DR_CMD_SERVE | DR_CMD_GENERATE | DR_CMD_CHAT | DR_CMD_SCORE, /* start one cluster; bench several */
-    DR_CMD_RUNS = DR_CMD_ONE_WEIGHTS | DR_CMD_BENCH,                 /* those that start clusters */
+    DR_CMD_RUNS = DR_CMD_ONE_CLUSTER | DR_CMD_BENCH,                 /* those that start clusters */
     DR_CMD_RANKS = DR_CMD_COORDINATOR | DR_CMD_WORKER,
     DR_CMD_CLUSTER = DR_CMD_RUNS | DR_CMD_RANKS,
-    DR_CMD_LAYOUT = DR_CMD_CLUSTER | DR_CMD_INSPECT,
+    DR_CMD_FIGURES = DR_CMD_INSPECT | DR_CMD_PLAN, /* those that reckon and start nothing */
+    DR_CMD_LAYOUT = DR_CMD_CLUSTER | DR_CMD_FIGURES,
     DR_CMD_SAMPLE = DR_CMD_GENERATE | DR_CMD_CHAT,
 };
 
@@ -43,6 +45,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(EXPERTS, "experts", ENUM, 0, 0, "columns", DR_CMD_LAYOUT, "columns|whole", "cut every expert, or give whole experts to ranks")    \
     X(CACHE_TYPE, "cache-type", ENUM, 0, 0, "bf16", DR_CMD_LAYOUT, "f32|bf16|fp8", "type of the latent cache")          \
     X(EXCHANGE, "exchange", ENUM, 0, 0, "auto", DR_CMD_LAYOUT, "auto|latent|value", "what ranks exchange in attention")  \
+    X(LINK_GBIT, "link-gbit", FLOAT, 0.001, 100000, "10", DR_CMD_RUNS, "X", "speed of the network between hosts, Gbit/s: what --exchange=auto reckons with") \
     X(COLLECTIVES, "collectives", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|shm|mpi", "how ranks exchange tensors (auto: shared memory within a host, MPI between hosts)") \
     X(CONTEXT, "context", INT, 0, 16777216, "0", DR_CMD_LAYOUT, "TOKENS", "longest prompt + answer (0: the model's)")   \
     X(SEQS_MAX, "seqs-max", INT, 1, 1024, "64", DR_CMD_LAYOUT, "N", "sequences that run at the same time")              \
@@ -50,13 +53,16 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(PAGES, "pages", INT, 0, 100000000, "0", DR_CMD_LAYOUT, "N", "cache pages (0: what memory allows and seqs-max x context can use)") \
     X(CACHE_MEMORY, "cache-memory", BYTES, 0, 1e15, "0", DR_CMD_LAYOUT, "BYTES", "cache of one rank, at most (0: half of the free memory)") \
     X(THREADS, "threads", INT, 0, 1024, "0", DR_CMD_CLUSTER, "N", "threads a worker (0: the host's cores shared among its workers)")     \
-    X(HOSTS, "hosts", STRING, 0, 0, "", DR_CMD_RUNS, "A,B,...", "hosts of the workers, through mpirun (default: this machine)")      \
-    X(HOSTFILE, "hostfile", STRING, 0, 0, "", DR_CMD_RUNS, "FILE", "the same as an Open MPI hostfile")                  \
+    X(HOSTS, "hosts", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_PLAN, "A,B,...", "hosts of the workers, through mpirun (default: this machine); plan: or how many")      \
+    X(MEMORY, "memory", BYTES, 0, 1e15, "0", DR_CMD_PLAN, "BYTES", "memory of a host (0: what is free on this one)")    \
+    X(RANKS, "ranks", INT, 1, 64, "1", DR_CMD_PLAN, "N", "ranks a host: NUMA nodes, or devices")                        \
+    X(HOSTFILE, "hostfile", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_PLAN, "FILE", "the same as an Open MPI hostfile")                  \
     X(PRECISION, "precision", ENUM, 0, 0, "fast", DR_CMD_CLUSTER, "f32|fast", "fast: inputs of products may be rounded")  \
-    X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_ONE_WEIGHTS | DR_CMD_RANKS, "native|int8", "native keeps the checkpoint's values exactly")           \
+    X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_ONE_CLUSTER | DR_CMD_RANKS | DR_CMD_PLAN, "native|int8", "native keeps the checkpoint's values exactly")           \
     X(ISA, "isa", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|avx2|avx512|vnni|bf16", "instruction set of the kernels")   \
-    X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER, "off|auto", "draft tokens with the model's MTP layer")       \
-    X(REUSE, "reuse", ENUM, 0, 0, "off", DR_CMD_CLUSTER, "any|exact|off", "reuse cached pages of equal prefixes")       \
+    X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER | DR_CMD_PLAN, "off|auto", "draft tokens with the model's MTP layer")       \
+    X(REUSE, "reuse", ENUM, 0, 0, "any", DR_CMD_ONE_CLUSTER | DR_CMD_RANKS, "any|exact|off", "reuse cached pages of equal prefixes (exact: answers are the same bit for bit)") \
+    X(STEP_MS, "step-ms", INT, 0, 3600000, "2000", DR_CMD_CLUSTER, "MS", "a step that generates takes about this long at most; one of prompts alone, four times (0: no limit)") \
     X(DEADLINE_SCALE, "deadline-scale", FLOAT, 0.1, 1000, "1", DR_CMD_CLUSTER, "X", "multiplies every deadline of a step")       \
     X(TEMPLATE, "template", ENUM, 0, 0, "auto", DR_CMD_RUNS | DR_CMD_TOKENIZE, "auto|v2|v3|r1|v3.1|v31|kimi-k2|lexi", "chat layout (auto: by the model's own files)") \
     X(SAMPLING_DEFAULTS, "sampling-defaults", ENUM, 0, 0, "model", DR_CMD_RUNS, "model|openai", "what fields left out of a request mean")  \
@@ -87,7 +93,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(STOP, "stop", STRING, 0, 0, "", DR_CMD_SAMPLE, "TEXT", "stop before this text")                                  \
     X(IGNORE_EOS, "ignore-eos", BOOL, 0, 0, "false", DR_CMD_GENERATE, "", "end tokens do not stop")                     \
     X(FACTS, "facts", BOOL, 0, 0, "false", DR_CMD_GENERATE | DR_CMD_CHAT, "", "a line of facts on stderr after the answer (on a terminal: always)") \
-    X(JSON, "json", BOOL, 0, 0, "false", DR_CMD_GENERATE | DR_CMD_INSPECT, "", "one JSON object instead of text")       \
+    X(JSON, "json", BOOL, 0, 0, "false", DR_CMD_GENERATE | DR_CMD_FIGURES, "", "one JSON object instead of text")       \
     X(TEXT, "text", STRING, 0, 0, "", DR_CMD_SCORE, "FILE", "text to score (-: stdin)")                                 \
     X(IDS, "ids", STRING, 0, 0, "", DR_CMD_SCORE, "5,17,9", "token ids to score")                                       \
     X(LOGITS, "logits", STRING, 0, 0, "", DR_CMD_SCORE, "FILE", "write all logits as safetensors: logits [n, vocab] f32") \
@@ -108,7 +114,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(LINK_TOKEN, "link-token", STRING, 0, 0, "", DR_CMD_COORDINATOR, "HEX", "secret of the link (environment only)")   \
     X(EPOCH, "epoch", STRING, 0, 0, "", DR_CMD_RANKS, "HEX", "identity of this launch (set by the gateway)")            \
     X(RUN_DIR, "run-dir", STRING, 0, 0, "/tmp", DR_CMD_RUNS, "DIR", "where the folder of a run is made (default: TMPDIR, else /tmp)") \
-    X(CONFIG, "config", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_INSPECT, "FILE", "read options from a file of `name = value` lines") \
+    X(CONFIG, "config", STRING, 0, 0, "", DR_CMD_RUNS | DR_CMD_FIGURES, "FILE", "read options from a file of `name = value` lines") \
     X(LOG_LEVEL, "log-level", ENUM, 0, 0, "info", DR_CMD_ALL, "debug|info|warn|error", "least level that is logged")    \
     X(LOG_FORMAT, "log-format", ENUM, 0, 0, "auto", DR_CMD_ALL, "auto|text|json", "auto: text on a terminal, else JSON lines")
 /* clang-format on */

@@ -7,26 +7,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-dr_status dr_collector_init(struct dr_collector *c, const struct dr_config *config,
-                            const struct dr_layout *l) {
-    struct dr_collector out = {.config = config};
+dr_status dr_collector_init(struct dr_collector *c, const struct dr_config *config, struct dr_book *book,
+                            int32_t room) {
+    const struct dr_layout *l = book->layout;
+    struct dr_collector out = {.config = config, .book = book, .room = room};
     size_t seqs = (size_t)l->seqs_max, rows = (size_t)l->step_tokens;
-    out.flight.item = calloc(seqs, sizeof *out.flight.item);
+    struct dr_flight_item *item = calloc((size_t)room * seqs, sizeof *item);
+    out.flight = calloc((size_t)room, sizeof *out.flight);
     out.ended = calloc(seqs, sizeof *out.ended);
     out.news = calloc(seqs, sizeof *out.news);
     out.ids = calloc(rows, sizeof *out.ids);
     out.logprob = calloc(rows, sizeof *out.logprob);
     out.top = calloc(rows * DR_TOP_MAX, sizeof *out.top);
-    if (!out.flight.item || !out.ended || !out.news || !out.ids || !out.logprob || !out.top) {
+    if (out.flight)
+        out.flight[0].item = item; /* one block, which the first one names */
+    else
+        free(item);
+    if (!out.flight || !item || !out.ended || !out.news || !out.ids || !out.logprob || !out.top) {
         dr_collector_fini(&out);
         return dr_fail(DR_EFULL, "coordinator: no memory for the results of %d rows", l->step_tokens);
     }
+    for (int32_t i = 1; i < room; i++) out.flight[i].item = item + (size_t)i * seqs;
     *c = out;
     return dr_ok();
 }
 
 void dr_collector_fini(struct dr_collector *c) {
-    free(c->flight.item);
+    if (c->flight) free(c->flight[0].item);
+    free(c->flight);
     free(c->ended);
     free(c->news);
     free(c->ids);
@@ -39,12 +47,10 @@ static int32_t out_rows(const struct dr_flight_item *i) {
     return i->output == DR_OUTPUT_NONE ? 0 : i->output == DR_OUTPUT_SAMPLE ? 1 : i->n_rows;
 }
 
-void dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64_t step) {
-    DR_ASSERT(!c->flight.busy);
-    struct dr_flight *f = &c->flight;
-    *f = (struct dr_flight){.busy = true, .step = step, .n = d->n, .item = f->item};
-    c->n_ended = c->n_news = c->n_news_row = 0;
-    c->n_news_top = 0;
+struct dr_flight *dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64_t step) {
+    DR_ASSERT(dr_collector_free(c));
+    struct dr_flight *f = &c->flight[(c->at + c->n_flight++) % c->room];
+    *f = (struct dr_flight){.step = step, .n = d->n, .item = f->item};
     for (int32_t i = 0; i < d->n; i++) {
         const struct dr_draft_item *from = &d->item[i];
         f->item[i] = (struct dr_flight_item){
@@ -54,25 +60,35 @@ void dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64
             .n_rows = from->n_rows,
             .output = from->output,
         };
-        from->request->flight = i;
+        from->request->n_flight++;
+        from->request->n_sched += from->n_rows;
         f->n_row += out_rows(&f->item[i]);
         *(from->role == DR_TOKENS_PROMPT ? &f->prompt_rows : &f->generated_rows) += from->n_rows;
         if (from->output == DR_OUTPUT_LOGITS) f->logits_left += (int64_t)from->n_rows * c->config->vocab;
     }
+    return f;
 }
 
 void dr_collector_forget(struct dr_collector *c, struct dr_request *r) {
-    if (r->flight < 0) return;
-    c->flight.item[r->flight].request = NULL;
+    for (int32_t k = 0; k < c->n_flight && r->n_flight > 0; k++) {
+        struct dr_flight *f = &c->flight[(c->at + k) % c->room];
+        for (int32_t i = 0; i < f->n; i++) {
+            if (f->item[i].request != r) continue;
+            f->item[i].request = NULL;
+            r->n_flight--;
+        }
+    }
+    DR_ASSERT(r->n_flight == 0);
     for (int32_t i = 0; i < c->n_ended; i++)
         if (c->ended[i].request == r) c->ended[i].request = NULL;
-    r->flight = -1;
 }
 
 void dr_collector_end(struct dr_collector *c) {
-    for (int32_t i = 0; i < c->flight.n; i++)
-        if (c->flight.item[i].request) c->flight.item[i].request->flight = -1;
-    c->flight.busy = false;
+    struct dr_flight *f = dr_collector_oldest(c);
+    for (int32_t i = 0; i < f->n; i++)
+        if (f->item[i].request) f->item[i].request->n_flight--;
+    c->at = (c->at + 1) % c->room;
+    c->n_flight--;
 }
 
 static void note_end(struct dr_collector *c, struct dr_request *r, enum dr_finish finish, uint32_t stop_id) {
@@ -88,20 +104,24 @@ static void keep_row(struct dr_collector *c, const struct dr_result_row *row) {
     c->n_news_top += row->n_top;
 }
 
+static unsigned long long step_of(const struct dr_collector *c) {
+    return (unsigned long long)dr_collector_oldest(c)->step;
+}
+
 static dr_status check_row(const struct dr_collector *c, const struct dr_flight_item *item, int32_t at,
                            const struct dr_result_row *row) {
     int32_t position = item->output == DR_OUTPUT_SAMPLE ? item->first + item->n_rows - 1 : item->first + at;
     if (row->slot != item->slot || row->position != position)
         return dr_fail(DR_EPROTO,
                        "result of step %llu: row of slot %d position %d, expected slot %d position %d",
-                       (unsigned long long)c->flight.step, row->slot, row->position, item->slot, position);
+                       step_of(c), row->slot, row->position, item->slot, position);
     if (row->n_ids < 0 || row->n_ids > 1 || row->n_top < 0 || row->n_top > DR_TOP_MAX)
         return dr_fail(DR_EPROTO,
                        "result of step %llu, slot %d: %d ids and %d alternatives, expected at most 1 and %d",
-                       (unsigned long long)c->flight.step, row->slot, row->n_ids, row->n_top, DR_TOP_MAX);
+                       step_of(c), row->slot, row->n_ids, row->n_top, DR_TOP_MAX);
     if (row->n_ids == 1 && row->ids[0] >= (uint32_t)c->config->vocab)
-        return dr_fail(DR_EPROTO, "result of step %llu, slot %d: token %u, the vocabulary has %d",
-                       (unsigned long long)c->flight.step, row->slot, row->ids[0], c->config->vocab);
+        return dr_fail(DR_EPROTO, "result of step %llu, slot %d: token %u, the vocabulary has %d", step_of(c),
+                       row->slot, row->ids[0], c->config->vocab);
     return dr_ok();
 }
 
@@ -116,9 +136,9 @@ static bool ends_at(const struct dr_request *r, uint32_t id) {
 static dr_status take_sample(struct dr_collector *c, struct dr_request *r, const struct dr_result_row *row,
                              uint64_t now_ns) {
     if (row->n_ids != 1 || row->n_top != (r->sampling.n_top > 0 ? r->sampling.n_top : 0))
-        return dr_fail(
-            DR_EPROTO, "result of step %llu, slot %d: %d tokens with %d alternatives, expected 1 with %d",
-            (unsigned long long)c->flight.step, row->slot, row->n_ids, row->n_top, r->sampling.n_top);
+        return dr_fail(DR_EPROTO,
+                       "result of step %llu, slot %d: %d tokens with %d alternatives, expected 1 with %d",
+                       step_of(c), row->slot, row->n_ids, row->n_top, r->sampling.n_top);
     bool logprobs = r->sampling.n_top >= 0;
     c->news[c->n_news++] = (struct dr_token_news){
         .request = r->id,
@@ -163,8 +183,8 @@ static dr_status take_scores(struct dr_collector *c, struct dr_request *r, const
             return dr_fail(DR_EPROTO,
                            "result of step %llu, slot %d position %d: the score of %d ids with %d "
                            "alternatives, expected %d with %d",
-                           (unsigned long long)c->flight.step, item->slot, item->first + i, row[i].n_ids,
-                           row[i].n_top, n_ids, r->prompt_top);
+                           step_of(c), item->slot, item->first + i, row[i].n_ids, row[i].n_top, n_ids,
+                           r->prompt_top);
         if (n_ids == 0) continue;
         keep_row(c, &row[i]);
         news.n++;
@@ -173,37 +193,52 @@ static dr_status take_scores(struct dr_collector *c, struct dr_request *r, const
     return dr_ok();
 }
 
+/* Whether the slot's rows of this step are not all finite. */
+static bool is_bad(const struct dr_step_result *result, int32_t slot) {
+    for (int32_t i = 0; i < result->n_bad; i++)
+        if (result->bad[i] == slot) return true;
+    return false;
+}
+
 static dr_status take_item(struct dr_collector *c, const struct dr_flight_item *item,
-                           const struct dr_result_row *row, uint64_t now_ns) {
+                           const struct dr_step_result *result, const struct dr_result_row *row,
+                           uint64_t now_ns) {
     struct dr_request *r = item->request;
     int32_t n = out_rows(item);
-    for (int32_t i = 0; i < n; i++) DR_TRY(check_row(c, item, i, &row[i]));
-    if (!r) return dr_ok();
+    bool bad = is_bad(result, item->slot);
     for (int32_t i = 0; i < n; i++) {
-        if (row[i].fault == DR_FAULT_NONE) continue;
+        DR_TRY(check_row(c, item, i, &row[i]));
+        bad = bad || row[i].fault != DR_FAULT_NONE;
+    }
+    if (!r) return dr_ok();
+    if (bad) {
+        dr_book_disown(c->book, r);
         note_end(c, r, DR_FINISH_NUMERIC, UINT32_MAX);
         return dr_ok();
     }
-    r->n_done += item->n_rows;
-    if (item->output == DR_OUTPUT_SAMPLE) return take_sample(c, r, row, now_ns);
+    if (item->output == DR_OUTPUT_SAMPLE) DR_TRY(take_sample(c, r, row, now_ns));
     if (item->output == DR_OUTPUT_SCORE) DR_TRY(take_scores(c, r, item, row));
-    if (item->output != DR_OUTPUT_NONE) r->n_told = r->n_done;
+    dr_book_advance(c->book, r, item->n_rows);
+    if (item->output != DR_OUTPUT_NONE && item->output != DR_OUTPUT_SAMPLE) r->n_told = r->n_done;
     if (r->n_done == r->n_ids && r->max_new == 0) note_end(c, r, DR_FINISH_LENGTH, UINT32_MAX);
     return dr_ok();
 }
 
 dr_status dr_collector_result(struct dr_collector *c, const struct dr_step_result *result, uint64_t now_ns) {
-    struct dr_flight *f = &c->flight;
-    if (!f->busy || f->has_result || result->step != f->step)
+    struct dr_flight *f = dr_collector_oldest(c);
+    c->n_ended = c->n_news = c->n_news_row = 0;
+    c->n_news_top = 0;
+    if (!f || f->has_result || result->step != f->step)
         return dr_fail(DR_EPROTO, "result of step %llu, expected %s %llu", (unsigned long long)result->step,
-                       f->busy && !f->has_result ? "that of step" : "none: the last step was",
-                       (unsigned long long)f->step);
+                       f && !f->has_result ? "that of step"
+                                           : "none: no step waits for one; the oldest under way is",
+                       f ? (unsigned long long)f->step : 0);
     if (result->n_row != f->n_row)
         return dr_fail(DR_EPROTO, "result of step %llu has %d rows, expected %d", (unsigned long long)f->step,
                        result->n_row, f->n_row);
     const struct dr_result_row *row = result->row;
     for (int32_t i = 0; i < f->n; i++) {
-        DR_TRY(take_item(c, &f->item[i], row, now_ns));
+        DR_TRY(take_item(c, &f->item[i], result, row, now_ns));
         row += out_rows(&f->item[i]);
     }
     f->has_result = true;
@@ -212,9 +247,9 @@ dr_status dr_collector_result(struct dr_collector *c, const struct dr_step_resul
 
 dr_status dr_collector_logits(struct dr_collector *c, const struct dr_logits *l,
                               const struct dr_request **request) {
-    const struct dr_flight *f = &c->flight;
+    struct dr_flight *f = dr_collector_oldest(c);
     const struct dr_flight_item *item = NULL;
-    for (int32_t i = 0; i < f->n && f->busy && l->step == f->step; i++)
+    for (int32_t i = 0; f && i < f->n && l->step == f->step; i++)
         if (f->item[i].output == DR_OUTPUT_LOGITS && f->item[i].slot == l->slot) item = &f->item[i];
     if (!item || l->position < item->first || l->position >= item->first + item->n_rows)
         return dr_fail(DR_EPROTO, "logits of step %llu slot %d position %d were not asked for",
@@ -225,7 +260,7 @@ dr_status dr_collector_logits(struct dr_collector *c, const struct dr_logits *l,
                        "values were missing",
                        l->slot, l->position, l->first, l->first, l->n, c->config->vocab,
                        (long long)f->logits_left);
-    c->flight.logits_left -= l->n;
+    f->logits_left -= l->n;
     *request = item->request;
     return dr_ok();
 }

@@ -1,6 +1,6 @@
 /* collector.h - what a step brought, request by request.
- * In:   the step under way; its result and raw logits.      Out: news, requests that have ended and why.
- * Owns: the flight, the news arrays, the list of ended requests.
+ * In:   the steps under way; their results and raw logits.      Out: news, requests that have ended and why.
+ * Owns: the flights, the news arrays, the list of ended requests.
  * Why:  a result is checked against what was asked, row by row, before it touches a request. */
 #pragma once
 
@@ -12,12 +12,12 @@ struct dr_flight_item {
     enum dr_output output;
 };
 
-struct dr_flight { /* one step under way; with P cohorts there will be P of them */
-    bool busy, has_result;
+struct dr_flight { /* one step under way */
+    bool has_result;
     uint64_t step, sent_ns, deadline_ns, expected_ns;
     double work;         /* pace.h */
     int32_t n, n_row;    /* items; output rows expected */
-    int64_t logits_left; /* values of raw logits still to come */
+    int64_t logits_left; /* values of raw logits still to come; then no other step is under way */
     int32_t prompt_rows, generated_rows;
     struct dr_flight_item *item; /* [seqs_max] owned */
 };
@@ -29,8 +29,12 @@ struct dr_ended {
 };
 
 struct dr_collector {
-    const struct dr_config *config; /* borrowed */
-    struct dr_flight flight;
+    const struct dr_config *config; /* borrowed, as book */
+    struct dr_book *book;
+    /* Steps end in the order in which they were sent: the oldest is flight[at], the next flight[(at + 1) %
+     * room]. */
+    struct dr_flight *flight; /* [room] owned */
+    int32_t room, at, n_flight;
     int32_t n_ended, n_news, n_news_row;
     int64_t n_news_top;
     struct dr_ended *ended; /* [seqs_max] owned */
@@ -42,29 +46,43 @@ struct dr_collector {
     uint64_t n_drawn; /* tokens drawn so far */
 };
 
-/* Fails: EFULL. */
-DR_FALLIBLE dr_collector_init(struct dr_collector *c, const struct dr_config *config,
-                              const struct dr_layout *layout);
+/* config and book: borrowed. room: steps under way, at most. Fails: EFULL. */
+DR_FALLIBLE dr_collector_init(struct dr_collector *c, const struct dr_config *config, struct dr_book *book,
+                              int32_t room);
 void dr_collector_fini(struct dr_collector *c);
 
-/* Notes the step of this draft as under way; the caller fills in times. */
-void dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64_t step);
+/* Notes the step of this draft as under way, its rows as scheduled; the caller fills in times. A place must
+ * be free.
+ */
+struct dr_flight *dr_collector_begin(struct dr_collector *c, const struct dr_draft *d, uint64_t step);
 
-/* r ends for another reason: its rows of the step under way are dropped when they come. */
+/* The oldest step under way, or NULL. */
+static inline struct dr_flight *dr_collector_oldest(const struct dr_collector *c) {
+    return c->n_flight > 0 ? &c->flight[c->at] : NULL;
+}
+
+/* Whether another step may begin. */
+static inline bool dr_collector_free(const struct dr_collector *c) {
+    const struct dr_flight *f = dr_collector_oldest(c);
+    return c->n_flight < c->room && !(f && f->logits_left > 0);
+}
+
+/* r ends for another reason: its rows of the steps under way are dropped when they come. */
 void dr_collector_forget(struct dr_collector *c, struct dr_request *r);
 
-/* Checks the result against the flight, appends tokens to requests, fills news and ended. Fails: EPROTO
- * naming the row, expected and found; the epoch is over then. */
+/* Checks the result against the oldest flight, appends tokens to requests, fills news and ended. Fails:
+ * EPROTO naming the row, expected and found; the epoch is over then. */
 DR_FALLIBLE dr_collector_result(struct dr_collector *c, const struct dr_step_result *result, uint64_t now_ns);
 
 /* Counts a piece of raw logits; *request is its request, NULL when that has ended. Fails: EPROTO. */
 DR_FALLIBLE dr_collector_logits(struct dr_collector *c, const struct dr_logits *l,
                                 const struct dr_request **request);
 
-/* Result and all raw logits are here. */
+/* Result and all raw logits of the oldest step are here. */
 static inline bool dr_collector_complete(const struct dr_collector *c) {
-    return c->flight.busy && c->flight.has_result && c->flight.logits_left == 0;
+    const struct dr_flight *f = dr_collector_oldest(c);
+    return f && f->has_result && f->logits_left == 0;
 }
 
-/* The step is over: the next may begin. `ended` stays readable until then. */
+/* The oldest step is over: its place is free. `ended` stays readable until the next result. */
 void dr_collector_end(struct dr_collector *c);

@@ -43,10 +43,11 @@ static dr_status init_parts(struct dr_core *core, const struct dr_core_setup *s)
     core->epoch = s->epoch;
     core->deadline_scale = s->deadline_scale;
     core->next_deadline_ns = UINT64_MAX;
-    DR_TRY(dr_book_init(&core->book, &core->layout));
-    DR_TRY(dr_batcher_init(&core->batcher, &core->book, core->config.vocab));
+    DR_TRY(dr_book_init(&core->book, &core->config, &core->layout, s->reuse));
+    DR_TRY(dr_batcher_init(&core->batcher, &core->book, &core->pace, s->step_ns));
     DR_TRY(dr_planner_init(&core->planner, &core->config, &core->book));
-    DR_TRY(dr_collector_init(&core->collector, &core->config, &core->layout));
+    const int32_t under_way = core->layout.pp == 1 ? 1 : core->layout.pp + 1;
+    DR_TRY(dr_collector_init(&core->collector, &core->config, &core->book, under_way));
     dr_pace_init(&core->pace, &core->config, &core->layout);
     /* between two drains: one DONE for each open request, TOKENS, ACCEPTED or REFUSED */
     core->event_max = core->book.pool.n + 4;
@@ -107,6 +108,7 @@ static struct dr_done done_of(const struct dr_request *r, uint64_t now_ns, enum 
         .n_prompt = r->n_prompt,
         .n_output = dr_request_output(r),
         .queue_ns = (r->start_ns ? r->start_ns : now_ns) - r->submit_ns,
+        .n_cached = r->n_cached,
         .prefill_ns = r->first_ns ? r->first_ns - r->start_ns : 0,
         .decode_ns = r->first_ns ? r->last_ns - r->first_ns : 0,
     };
@@ -146,7 +148,7 @@ void dr_core_submit(struct dr_core *core, uint64_t now_ns, const struct dr_submi
     struct dr_request *r = dr_book_open(&core->book);
     DR_ASSERT(r != NULL); /* fewer than DR_WAITING_MAX wait, so one of the records is free */
     dr_admission_fill(&a, submit, now_ns, r);
-    dr_book_accept(&core->book, r);
+    dr_book_accept(&core->book, r, submit->salt);
     if (r->deadline_ns && r->deadline_ns < core->next_deadline_ns) core->next_deadline_ns = r->deadline_ns;
     push(core, &e);
 }
@@ -154,6 +156,10 @@ void dr_core_submit(struct dr_core *core, uint64_t now_ns, const struct dr_submi
 void dr_core_cancel(struct dr_core *core, uint64_t now_ns, uint64_t request) {
     struct dr_request *r = dr_pool_find(&core->book.pool, request);
     if (r) end_request(core, now_ns, r, DR_FINISH_CANCELLED, UINT32_MAX);
+}
+
+void dr_core_reset_prefix(struct dr_core *core) {
+    dr_book_reset(&core->book);
 }
 
 void dr_core_drain(struct dr_core *core) {
@@ -181,34 +187,34 @@ static void expire(struct dr_core *core, uint64_t now_ns) {
     }
 }
 
-/* Fills in the flight's times from the shape of the plan just built. */
-static void schedule_flight(struct dr_core *core, uint64_t now_ns) {
-    struct dr_flight *f = &core->collector.flight;
+/* Fills in the flight's times from the shape of the plan just built. Those before it go first. */
+static void schedule_flight(struct dr_core *core, uint64_t now_ns, struct dr_flight *f) {
     const struct dr_step_shape *shape = &core->planner.step_shape;
-    double limit = STEP_DEADLINE_FACTOR * (double)dr_pace_longest_ns(&core->pace, shape);
+    const int32_t turns = core->collector.n_flight;
+    double limit = STEP_DEADLINE_FACTOR * turns * (double)dr_pace_longest_ns(&core->pace, shape);
     if (limit < (double)STEP_DEADLINE_LEAST_NS) limit = (double)STEP_DEADLINE_LEAST_NS;
     f->sent_ns = now_ns;
     f->deadline_ns = now_ns + (uint64_t)(limit * core->deadline_scale);
-    f->expected_ns = dr_pace_expected_ns(&core->pace, shape);
+    f->expected_ns = (uint64_t)turns * dr_pace_expected_ns(&core->pace, shape);
     f->work = dr_pace_work(&core->pace, shape);
 }
 
 const struct dr_step_plan *dr_core_plan(struct dr_core *core, uint64_t now_ns) {
     if (core->lost) return NULL;
     expire(core, now_ns);
-    if (core->collector.flight.busy) return NULL;
-    const struct dr_draft *d = dr_batcher_draft(&core->batcher);
+    if (!dr_collector_free(&core->collector)) return NULL;
+    const int32_t under_way = core->collector.n_flight;
+    const struct dr_draft *d = dr_batcher_draft(&core->batcher, under_way);
     while (d->stuck) { /* the cache has no place for it, and a frame none for its penalties: its answer ends
                           here */
         end_request(core, now_ns, d->stuck, DR_FINISH_LENGTH, UINT32_MAX);
-        d = dr_batcher_draft(&core->batcher);
+        d = dr_batcher_draft(&core->batcher, under_way);
     }
     if (d->n == 0) return NULL;
     const struct dr_step_plan *plan = dr_planner_build(&core->planner, d, core->epoch, ++core->step);
     for (int32_t i = 0; i < d->n; i++)
         if (d->item[i].request->start_ns == 0) d->item[i].request->start_ns = now_ns;
-    dr_collector_begin(&core->collector, d, core->step);
-    schedule_flight(core, now_ns);
+    schedule_flight(core, now_ns, dr_collector_begin(&core->collector, d, core->step));
     return plan;
 }
 
@@ -230,17 +236,20 @@ dr_status dr_core_result(struct dr_core *core, uint64_t now_ns, const struct dr_
     DR_TRY(dr_collector_result(c, result, now_ns));
     struct dr_stats *s = &core->stats;
     s->steps++;
-    s->prompt_tokens += (uint64_t)c->flight.prompt_rows;
-    s->last_step_ns = now_ns - c->flight.sent_ns;
-    core->last_result_ns = now_ns;
+    const struct dr_flight *f = dr_collector_oldest(c);
+    s->prompt_tokens += (uint64_t)f->prompt_rows;
+    s->last_step_ns = now_ns - f->sent_ns;
     core->last = (struct dr_step_news){
-        .step = c->flight.step,
-        .sent_ns = c->flight.sent_ns,
+        .step = f->step,
+        .sent_ns = f->sent_ns,
         .done_ns = now_ns,
-        .prompt_rows = c->flight.prompt_rows,
-        .generated_rows = c->flight.generated_rows,
+        .prompt_rows = f->prompt_rows,
+        .generated_rows = f->generated_rows,
     };
-    dr_pace_measured(&core->pace, c->flight.work, s->last_step_ns);
+    /* behind another step it waited for that one */
+    dr_pace_measured(&core->pace, f->work,
+                     now_ns - (f->sent_ns > core->last_result_ns ? f->sent_ns : core->last_result_ns));
+    core->last_result_ns = now_ns;
     if (c->n_news > 0) {
         struct dr_core_event e = {.type = DR_MSG_TOKENS, .tokens = {.n = c->n_news, .news = c->news}};
         push(core, &e);
@@ -270,15 +279,18 @@ dr_status dr_core_logits(struct dr_core *core, uint64_t now_ns, struct dr_logits
 }
 
 uint64_t dr_core_step(const struct dr_core *core) {
-    return core->step;
+    const struct dr_flight *f = dr_collector_oldest(&core->collector);
+    return f ? f->step : core->step;
 }
 
 uint64_t dr_core_deadline_ns(const struct dr_core *core) {
-    return core->collector.flight.busy ? core->collector.flight.deadline_ns : 0;
+    const struct dr_flight *f = dr_collector_oldest(&core->collector);
+    return f ? f->deadline_ns : 0;
 }
 
 uint64_t dr_core_expected_ns(const struct dr_core *core) {
-    return core->collector.flight.busy ? core->collector.flight.expected_ns : 0;
+    const struct dr_flight *f = dr_collector_oldest(&core->collector);
+    return f ? f->expected_ns : 0;
 }
 
 struct dr_step_news dr_core_last(const struct dr_core *core) {
@@ -308,7 +320,9 @@ void dr_core_stats(const struct dr_core *core, uint64_t now_ns, struct dr_stats 
     out->waiting = b->queue.n;
     out->waiting_tokens = (int32_t)(b->queue.n_tokens < INT32_MAX ? b->queue.n_tokens : INT32_MAX);
     out->pages_total = b->ledger.n_page;
-    out->pages_used = b->ledger.n_page - b->ledger.n_free;
+    out->pages_used = b->ledger.n_page - dr_ledger_room(&b->ledger);
+    out->pages_idle = b->ledger.prefix.n_idle;
+    out->cached_tokens = b->n_cached;
     out->last_step_age_ns = core->last_result_ns ? now_ns - core->last_result_ns : 0;
 }
 

@@ -5,21 +5,23 @@
  * drive the same code that serves.
  *
  * One thread. After each call that takes `now_ns` the caller drains the events with dr_core_event; every
- * accepted request gets exactly one DONE, every other Submit exactly one REFUSED. One plan is under way at a
- * time; cohorts will make that one a stage. */
+ * accepted request gets exactly one DONE, every other Submit exactly one REFUSED. With P stages up to P + 1
+ * plans are under way (one with P = 1), so that every stage has work; their results come in the order of the
+ * plans. */
 #pragma once
 
-#include "model/layout.h"
-#include "proto/message.h"
+#include "coordinator/book.h"
 
 struct dr_core;
-struct dr_book;
 
 struct dr_core_setup {
     const struct dr_config *config; /* copied, as layout */
     const struct dr_layout *layout;
     uint64_t epoch;
     double deadline_scale;
+    enum dr_reuse reuse;
+    uint64_t
+        step_ns; /* wanted time of a step with decodes; 0: steps are as large as the layout lets them be */
 };
 
 struct dr_core_event {
@@ -37,9 +39,12 @@ void dr_core_destroy(struct dr_core *core);
 /* Checks and queues the request; ACCEPTED or REFUSED. Copies everything. */
 void dr_core_submit(struct dr_core *core, uint64_t now_ns, const struct dr_submit *submit);
 
-/* DONE(CANCELLED), now: pages and slot are free at once, rows of the step under way are dropped. Unknown or
+/* DONE(CANCELLED), now: pages and slot are free at once, rows of the steps under way are dropped. Unknown or
  * ended requests: nothing. */
 void dr_core_cancel(struct dr_core *core, uint64_t now_ns, uint64_t request);
+
+/* Nothing that was computed up to now will be found as a prefix again. */
+void dr_core_reset_prefix(struct dr_core *core);
 
 /* No new requests from now on. */
 void dr_core_drain(struct dr_core *core);
@@ -47,8 +52,8 @@ void dr_core_drain(struct dr_core *core);
 /* The epoch is over: DONE(LOST) for every open request. Only events and destroy may follow. */
 void dr_core_lose(struct dr_core *core, uint64_t now_ns);
 
-/* The next plan, or NULL: none is due, or one is under way. Ends requests whose deadline has passed. Borrowed
- * until the next call. */
+/* The next plan, or NULL: none is due, or no more may be under way. Ends requests whose deadline has passed.
+ * Borrowed until the next call. */
 const struct dr_step_plan *dr_core_plan(struct dr_core *core, uint64_t now_ns);
 
 /* Fails: EPROTO naming row, expected and found. */
@@ -63,8 +68,8 @@ DR_FALLIBLE dr_core_logits(struct dr_core *core, uint64_t now_ns, struct dr_logi
 /* Takes the oldest event; false when there is none. */
 bool dr_core_event(struct dr_core *core, struct dr_core_event *out);
 
-/* The step under way: its number, when it must be over, how long it should take; deadline 0: none is under
- * way. */
+/* The oldest step under way: its number, when it must be over, how long it should take; deadline 0: none is
+ * under way. */
 uint64_t dr_core_step(const struct dr_core *core);
 uint64_t dr_core_deadline_ns(const struct dr_core *core);
 uint64_t dr_core_expected_ns(const struct dr_core *core);

@@ -215,7 +215,8 @@ static dr_status gateway_frame(struct loop *l, const struct dr_frame *f, const u
     case DR_MSG_WATCH:
         return take_watch(l, body, f->bytes);
     case DR_MSG_RESET_PREFIX:
-        return dr_ok(); /* no prefix is kept yet */
+        dr_core_reset_prefix(l->core);
+        return dr_ok();
     default:
         return dr_fail(DR_EPROTO, "the gateway does not send %s to a coordinator", dr_msg_name(f->type));
     }
@@ -334,7 +335,13 @@ static dr_status turn(struct loop *l) {
 
 static dr_status init(struct loop *l, const struct dr_loop_setup *s) {
     struct dr_core_setup core = {
-        .config = s->config, .layout = s->layout, .epoch = s->epoch, .deadline_scale = s->deadline_scale};
+        .config = s->config,
+        .layout = s->layout,
+        .epoch = s->epoch,
+        .deadline_scale = s->deadline_scale,
+        .reuse = s->reuse,
+        .step_ns = s->step_ns,
+    };
     DR_TRY(dr_post_init(&l->post, s->channel, s->link, s->epoch, s->layout->n_rank));
     if (s->channel->end != 0 || s->channel->n_end != s->layout->n_rank + 1)
         return dr_fail(DR_EMODEL, "the layout has %d ranks (tp %d x pp %d), the job started %d workers",

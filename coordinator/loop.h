@@ -4,6 +4,7 @@
  * Why:  the only place of the coordinator that waits, and the only one that reads the clock. */
 #pragma once
 
+#include "coordinator/core.h"
 #include "proto/channel.h"
 #include "proto/link.h"
 
@@ -13,7 +14,9 @@ struct dr_loop_setup { /* all borrowed */
     struct dr_channel *channel; /* end 0; n_end = n_rank + 1 */
     struct dr_link *link;
     uint64_t epoch;
-    double deadline_scale;
+    double deadline_scale; /* this and what follows: as in struct dr_core_setup */
+    enum dr_reuse reuse;
+    uint64_t step_ns;
     uint64_t join_ns; /* until all hellos are there, at most; 0: 60 s */
 };
 

@@ -37,10 +37,13 @@ static dr_status connect_gateway(const struct dr_options *o, uint64_t *epoch, st
     return dr_link_connect(dr_option_text(o, DR_OPTION_LINK), token, link);
 }
 
+static enum dr_reuse reuse_of(const struct dr_options *o) {
+    const char *word =
+        dr_option_text(o, DR_OPTION_REUSE); /* one of the three, or options would have refused it */
+    return !strcmp(word, "any") ? DR_REUSE_ANY : !strcmp(word, "exact") ? DR_REUSE_EXACT : DR_REUSE_OFF;
+}
+
 static dr_status read_model(const struct dr_options *o, struct dr_config *config, struct dr_layout *layout) {
-    const char *reuse = dr_option_text(o, DR_OPTION_REUSE);
-    if (*reuse && strcmp(reuse, "off") != 0)
-        return dr_fail(DR_EUSAGE, "--reuse is '%s', this version keeps no prefixes: use --reuse=off", reuse);
     DR_TRY(dr_config_load(dr_option_text(o, DR_OPTION_MODEL), config));
     struct dr_layout_wish wish = dr_wish_of(o, config);
     return dr_layout_make(config, &wish, layout);
@@ -67,6 +70,8 @@ static dr_status serve(const struct dr_options *o, int *argc, char ***argv, uint
         .link = link,
         .epoch = epoch,
         .deadline_scale = dr_option_float(o, DR_OPTION_DEADLINE_SCALE),
+        .reuse = reuse_of(o),
+        .step_ns = (uint64_t)dr_option_int(o, DR_OPTION_STEP_MS) * 1000000U,
     };
     DR_TRY(dr_loop_run(&setup));
     alarm(

@@ -26,6 +26,8 @@ static const struct {
      "text on stdin to token ids"},
     {"inspect", DR_CMD_INSPECT, dr_inspect, "MODEL [options]",
      "sizes, cache bytes a token, memory of each rank"},
+    {"plan", DR_CMD_PLAN, dr_plan_command, "MODEL [--hosts N] [--memory BYTES] [options]",
+     "which layouts fit these machines, and how much context"},
     {"bench", DR_CMD_BENCH, dr_bench, "--model DIR [options]",
      "tokens a second by length, depth, batch and layout"},
 };

@@ -175,6 +175,14 @@ struct dr_add {
     size_t n;
 };
 
+/* bad[t] = whether row t has an infinity or a NaN */
+struct dr_finite {
+    uint8_t *bad;   /* [n_tok] */
+    const float *x; /* [n_tok, dim], `stride` elements between rows */
+    int32_t n_tok, dim;
+    size_t stride;
+};
+
 enum dr_route_kind { DR_ROUTE_SOFTMAX_GREEDY, DR_ROUTE_SOFTMAX_GROUP, DR_ROUTE_SIGMOID_NOAUX };
 
 /* Chooses experts (DeepSeek-V3 paper 2.1.2; V2 paper 2.2.2). Ties take the lowest index. */
@@ -306,7 +314,7 @@ struct dr_row_top {
 #define DR_OPS(X)                                                                                            \
     X(embed) X(rmsnorm) X(linear) X(linear_heads) X(rope_angles) X(rope)                                     \
     X(cache_put) X(cache_gather) X(cache_unpack) X(attn_absorbed) X(attn_expanded) X(attn_merge)             \
-    X(add) X(route) X(moe)                                                                         \
+    X(add) X(finite) X(route) X(moe)                                                                         \
     X(logit_adjust) X(row_max) X(row_mass) X(row_bins) X(row_pick) X(row_top)
 /* clang-format on */
 

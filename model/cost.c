@@ -48,6 +48,13 @@ double dr_cost_expansion_flop(const struct dr_config *c) {
     return 2.0 * c->kv_lora * c->n_head * (c->nope_dim + c->v_dim);
 }
 
+bool dr_cost_value_pays(const struct dr_config *c, double rows, double width, double link_bytes_s,
+                        double read_bytes_s) {
+    const double saved = 4.0 * (2 * c->kv_lora - c->nope_dim - c->v_dim);
+    const double read = width * c->kv_lora * (c->nope_dim + c->v_dim);
+    return rows * saved / link_bytes_s > read / read_bytes_s;
+}
+
 double dr_cost_touched(const struct dr_config *c, double rows) {
     if (c->n_expert == 0) return 0;
     return c->n_expert * (1 - pow(1 - (double)c->n_active / c->n_expert, rows));

@@ -41,6 +41,13 @@ double dr_cost_expanded_flop(const struct dr_config *c);
 /* Operations that expand one cached latent to the keys and values of all heads, one layer. */
 double dr_cost_expansion_flop(const struct dr_config *c);
 
+/* Whether the value exchange pays for steps of `rows` generated rows. It saves, of each row, head and layer,
+ * 4 (kv_lora - nope + kv_lora - v) bytes on a link of link_bytes_s; it costs reading kv_b (`width` bytes an
+ * element) of the other members' heads at read_bytes_s: kv_lora (nope + v) elements a head, layer and step.
+ * Both count for each head that is not the member's own, so heads and members cancel out. */
+bool dr_cost_value_pays(const struct dr_config *c, double rows, double width, double link_bytes_s,
+                        double read_bytes_s);
+
 /* Distinct experts that `rows` rows choose in a layer, on average, when each expert is as likely as any
  * other: E (1 - (1 - k/E)^rows). */
 double dr_cost_touched(const struct dr_config *c, double rows);

@@ -137,8 +137,10 @@ static void put_mlp(struct walk *w, enum dr_role gate, enum dr_role up, enum dr_
     }
 }
 
-/* Three forms of one head's rows of kv_b: for the absorbed query, the expanded key, and the value. */
+/* Three forms of one head's rows of kv_b: for the absorbed query, the expanded key, and the value. Keys are
+ * expanded for own heads only. */
 static void put_kv_b(struct walk *w, int32_t layer, int32_t head) {
+    const bool own = head >= w->s.heads.begin && head < w->s.heads.end;
     const struct dr_config *c = w->c;
     int32_t row = head * (c->nope_dim + c->v_dim);
     struct dr_range uk = {.begin = row, .end = row + c->nope_dim};
@@ -148,14 +150,14 @@ static void put_kv_b(struct walk *w, int32_t layer, int32_t head) {
                                    slice(DR_HOLD_PACKED, DR_ROLE_KV_B, layer, uv, all(c->kv_lora))};
     for (int i = 0; i < 3; i++) {
         pieces[i].head = head;
-        put(w, pieces[i]);
+        if (own || i != 1) put(w, pieces[i]);
     }
 }
 
 static void put_attention(struct walk *w, const struct dr_layout *l, int32_t layer) {
     const struct dr_config *c = w->c;
     struct dr_range q = scaled(w->s.heads, dr_config_qk_dim(c));
-    struct dr_range kv = l->exchange == DR_EXCHANGE_VALUE ? w->s.group_heads : w->s.heads;
+    struct dr_range kv = dr_layout_held_heads(l, &w->s);
     put_whole(w, DR_HOLD_VECTOR, DR_ROLE_INPUT_NORM, layer);
     if (c->q_lora == 0) {
         put_rows(w, DR_HOLD_PACKED, DR_ROLE_Q, layer, q);

@@ -12,6 +12,7 @@
 #include "model/config.h"
 
 enum { DR_TP_MAX = 64, DR_PP_MAX = 64, DR_RANKS_MAX = 1024, DR_PAGE_TOKENS = 64 };
+enum { DR_CHUNK_LEAST = 64 }; /* rows: smaller chunks read the weights too often for what they compute */
 enum {
     DR_LAYOUT_SEQS_MAX = 1024,
     DR_LAYOUT_STEP_MAX = 8192,
@@ -91,6 +92,20 @@ DR_FALLIBLE dr_layout_make(const struct dr_config *c, const struct dr_layout_wis
 
 /* 0 <= rank < n_rank. Pure, total. */
 struct dr_shard dr_layout_shard(const struct dr_config *c, const struct dr_layout *l, int32_t rank);
+
+/* Prompt rows of one sequence in a step, at most: with several stages no more than leaves each of them a
+ * chunk of a long prompt, but not fewer than DR_CHUNK_LEAST. */
+static inline int32_t dr_layout_chunk(const struct dr_layout *l) {
+    int32_t share = l->step_tokens / l->pp;
+    share = share > DR_CHUNK_LEAST ? share : DR_CHUNK_LEAST;
+    return share < l->step_tokens ? share : l->step_tokens;
+}
+
+/* Heads whose part of kv_b the rank holds: its own, or with the value exchange those of its whole cache
+ * group. */
+static inline struct dr_range dr_layout_held_heads(const struct dr_layout *l, const struct dr_shard *s) {
+    return l->exchange == DR_EXCHANGE_VALUE ? s->group_heads : s->heads;
+}
 
 /* Part i of n of [0, total): the first total % n parts get one more. */
 struct dr_range dr_layout_cut(int32_t total, int32_t n, int32_t i);

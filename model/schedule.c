@@ -191,6 +191,9 @@ static bool layer(struct dr_schedule *s, struct dr_call *out) {
     int32_t batch_index = s->absorbed_done / DR_ABSORBED_BATCH;
     int32_t rows = dr_min_i32(s->n_absorbed - s->absorbed_done, DR_ABSORBED_BATCH);
     uint64_t heads = (uint64_t)rows * (uint64_t)s->group_heads * 4;
+    bool value = s->l->exchange == DR_EXCHANGE_VALUE;
+    uint64_t query = (uint64_t)(value ? dr_config_qk_dim(s->c) : dr_config_row_dim(s->c));
+    uint64_t result = (uint64_t)(value ? s->c->v_dim : s->c->kv_lora) + 1; /* and its log-sum-exp */
     uint64_t sum = activation_bytes(s) * (uint64_t)s->l->tp;
     switch (s->state) {
     case AT_LAYER:
@@ -201,12 +204,12 @@ static bool layer(struct dr_schedule *s, struct dr_call *out) {
         s->state = rows > 0 && cut ? AT_PARTIAL : AT_PREFILL;
         return rows > 0 && cut &&
                say(out, DR_CALL_ALLGATHER, DR_GROUP_CACHE, DR_WHAT_QUERY, s->layer, batch_index,
-                   heads * (uint64_t)dr_config_row_dim(s->c));
+                   heads * query);
     case AT_PARTIAL:
         s->state = AT_QUERY;
         s->absorbed_done += rows;
         return say(out, DR_CALL_ALLTOALL, DR_GROUP_CACHE, DR_WHAT_PARTIAL, s->layer, batch_index,
-                   heads * (uint64_t)(s->c->kv_lora + 1) * (uint64_t)s->l->c);
+                   heads * result * (uint64_t)s->l->c);
     case AT_PREFILL:
         if (cut && prefill(s, out)) return true;
         s->state = AT_ATTN_OUT;

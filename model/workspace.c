@@ -22,9 +22,10 @@ enum { MOE_PAIRS_LEAST = 64, INPUT_ROWS = 256 };
 struct counts {
     size_t rows, slots, slot_pages, bias, top, result_bytes;
     size_t dim, q_lora, lat, rope, nope, v, qk, row, row_bytes, heads, group_heads;
-    size_t c, cut, tp, absorbed, scratch_parts, keys, boundary;
+    size_t c, cut, value, tp, absorbed, scratch_parts, keys, boundary;
     size_t experts, active, moe_scratch, input;
-    size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1, else 0 */
+    size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1; value:
+                                              with the value exchange, too */
 };
 
 static bool has_layer(const struct dr_config *c, const struct dr_shard *s, bool moe) {
@@ -71,7 +72,7 @@ size_t dr_workspace_moe_scratch(const struct dr_config *c, const struct dr_layou
 /* Prepared inputs of one product: of as many rows as share a pass over the weights, or one row of all heads.
  */
 static size_t input_bytes(const struct dr_config *c, const struct dr_layout *l, const struct dr_shard *s) {
-    size_t heads = (size_t)dr_range_len(s->heads), lat = (size_t)c->kv_lora, dim = (size_t)c->dim;
+    size_t heads = (size_t)dr_ceil_div(c->n_head, l->tp), lat = (size_t)c->kv_lora, dim = (size_t)c->dim;
     size_t widest =
         larger(larger(s->mtp ? 2 * dim : dim, (size_t)c->q_lora), larger(heads * (size_t)c->v_dim, lat));
     size_t rows = smaller((size_t)l->step_tokens, INPUT_ROWS);
@@ -108,6 +109,7 @@ static struct counts count(const struct dr_config *c, const struct dr_layout *l,
         .group_heads = (size_t)dr_range_len(s.group_heads),
         .c = (size_t)l->c,
         .cut = l->c > 1,
+        .value = l->c > 1 && l->exchange == DR_EXCHANGE_VALUE,
         .tp = (size_t)l->tp,
         .absorbed = (size_t)dr_min_i32(l->step_tokens, DR_ABSORBED_BATCH),
         .scratch_parts = ABSORBED_PARTS,
@@ -164,8 +166,10 @@ size_t dr_workspace_bytes(const struct dr_config *c, const struct dr_layout *l, 
 
 /* A sum through shared memory is staged twice, and its slices once more; exchanges have half of a slot. */
 static size_t call_bytes(const struct dr_work_map *map) {
-    size_t most = larger(map->size[DR_BUF_HIDDEN], larger(map->size[DR_BUF_U], map->size[DR_BUF_PART_IN]));
-    most = larger(most, larger(map->size[DR_BUF_PART], map->size[DR_BUF_GATHERED]));
+    const bool value = map->size[DR_BUF_Q_ALL] > 0;
+    size_t most = larger(map->size[DR_BUF_HIDDEN], map->size[value ? DR_BUF_Q_ALL : DR_BUF_U]);
+    most = larger(most, larger(map->size[DR_BUF_PART_IN], map->size[value ? DR_BUF_PART_V : DR_BUF_PART]));
+    most = larger(most, map->size[DR_BUF_GATHERED]);
     most = larger(most, map->size[DR_BUF_SAMPLE_ALL]);
     size_t least = DR_GROUP_CALL_LEAST;
     return dr_size_align(larger(smaller(most, DR_GROUP_CALL_MOST / 3) * 3, least), 64);

@@ -32,6 +32,7 @@ enum dr_work_phase {
     X(BIAS, STATE, n->last * n->slots * n->bias, 4)                                                          \
     X(RESULT, STATE, n->last * n->rows, n->result_bytes)                                                     \
     X(RESULT_TOP, STATE, n->last * n->rows * n->top, 8)                                                      \
+    X(BAD_SLOT, STATE, n->last * n->slots * 2, 4)                                                            \
     /* rows of the step */                                                                                   \
     X(IDS, STEP, n->rows, 4)                                                                                 \
     X(POS, STEP, n->rows, 4)                                                                                 \
@@ -51,11 +52,13 @@ enum dr_work_phase {
     X(Q, ATTN, n->rows * n->heads * n->qk, 4)                                                                \
     X(KV, ATTN, n->rows * n->row, 4)                                                                         \
     X(HEADS, ATTN, n->rows * n->heads * n->v, 4)                                                             \
-    X(U_OWN, ABSORBED, n->absorbed * n->heads * n->row, 4)                                                   \
+    X(Q_ALL, ABSORBED, n->value * n->absorbed * n->group_heads * n->qk, 4)                                   \
+    X(U_OWN, ABSORBED, !n->value * n->absorbed * n->heads * n->row, 4)                                       \
     X(U, ABSORBED, n->cut * n->absorbed * n->group_heads * n->row, 4)                                        \
     X(PART, ABSORBED, n->absorbed * n->group_heads * (n->lat + 1), 4)                                        \
-    X(PART_IN, ABSORBED, n->cut * n->absorbed * n->heads * n->c * (n->lat + 1), 4)                           \
-    X(Z, ABSORBED, n->cut * n->absorbed * n->heads * n->lat, 4)                                              \
+    X(PART_V, ABSORBED, n->value * n->absorbed * n->group_heads * (n->v + 1), 4)                             \
+    X(PART_IN, ABSORBED, n->cut * n->absorbed * n->heads * n->c * ((n->value ? n->v : n->lat) + 1), 4)       \
+    X(Z, ABSORBED, (n->cut - n->value) * n->absorbed * n->heads * n->lat, 4)                                 \
     X(ATTN_SCRATCH, ABSORBED, n->scratch_parts * n->group_heads * (n->lat + 2), 4)                           \
     X(MINE, EXPANDED, n->keys / n->c, n->row_bytes)                                                          \
     X(GATHERED, EXPANDED, n->cut * n->keys, n->row_bytes)                                                    \
@@ -69,6 +72,7 @@ enum dr_work_phase {
     X(EXPERT_WEIGHT, FFN, n->rows * n->active, 4)                                                            \
     X(MOE, FFN, n->moe_scratch, 1)                                                                           \
     /* one batch of output rows */                                                                           \
+    X(BAD, OUT, n->last * n->rows, 1)                                                                        \
     X(OUT, OUT, n->last * n->out * n->dim, 4)                                                                \
     X(LOGITS, OUT, n->last * n->out * n->vocab, 4)                                                           \
     X(ADJUSTED, OUT, n->last * n->out * n->vocab, 4)                                                         \

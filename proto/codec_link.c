@@ -64,6 +64,7 @@ static const struct dr_wire_rule submit_at[] = {
     [13] = DR_RULE_ANY,
     [14] = DR_RULE_ANY,
     [15] = {.most = DR_SALT_MAX},
+    [16] = {.most = DR_SALT_MAX},
 };
 static const struct dr_wire_rules submit_rules = DR_WIRE_RULES(submit_at);
 
@@ -103,6 +104,7 @@ static dr_status submit_pack(const struct dr_submit *in, uint64_t epoch, struct 
     m.priority = in->priority;
     m.deadline_ms = in->deadline_ms;
     m.tenant = (char *)in->tenant;
+    m.salt = (char *)in->salt;
     DR_TRY(dr_wire_check(&m.base, &submit_rules));
     DR_TRY(submit_sums(&m));
     return dr_wire_pack(DR_MSG_SUBMIT, epoch, &m.base, &submit_rules, out, room, bytes);
@@ -140,6 +142,7 @@ dr_status dr_decode_submit(const uint8_t *body, size_t bytes, struct dr_arena *a
     DR_TRY(dr_wire_bias_get("Submit", m->bias_id, m->n_bias_id, m->bias_value, m->n_bias_value, arena,
                             &s.bias, &s.n_bias));
     dr_wire_text(s.tenant, sizeof s.tenant, m->tenant);
+    dr_wire_text(s.salt, sizeof s.salt, m->salt);
     *out = s;
     return dr_ok();
 }

@@ -100,6 +100,7 @@ static const struct dr_wire_rule result_at[] = {
     [1] = DR_RULE_ANY,
     [2] = DR_RULE_ANY,
     [3] = {.count = DR_STEP_TOKENS_MAX, .sub = &row_rules},
+    [4] = {.most = DR_SEQS_MAX - 1, .count = DR_SEGMENTS_MAX},
 };
 static const struct dr_wire_rules result_rules = DR_WIRE_RULES(result_at);
 
@@ -128,6 +129,8 @@ static dr_status result_pack(const struct dr_step_result *in, uint64_t epoch, st
     m.epoch = in->epoch;
     m.step = in->step;
     m.n_row = (size_t)in->n_row;
+    m.n_bad = (size_t)in->n_bad;
+    m.bad = (int32_t *)in->bad;
     DR_TRY(dr_wire_take(scratch, m.n_row, sizeof(void *), DR_EFULL, "StepResult.row", &list));
     DR_TRY(dr_wire_take(scratch, m.n_row, sizeof(Dr__V1__ResultRow), DR_EFULL, "StepResult.row", &rows));
     m.row = list;
@@ -175,8 +178,14 @@ dr_status dr_decode_step_result(const uint8_t *body, size_t bytes, struct dr_are
     const Dr__V1__StepResult *m = (const Dr__V1__StepResult *)base;
     DR_TRY(dr_wire_take(arena, m->n_row, sizeof(struct dr_result_row), DR_EPROTO, "StepResult.row", &rows));
     for (size_t i = 0; i < m->n_row; i++) DR_TRY(row_get(m->row[i], arena, (struct dr_result_row *)rows + i));
-    *out =
-        (struct dr_step_result){.epoch = m->epoch, .step = m->step, .n_row = (int32_t)m->n_row, .row = rows};
+    *out = (struct dr_step_result){
+        .epoch = m->epoch,
+        .step = m->step,
+        .n_row = (int32_t)m->n_row,
+        .row = rows,
+        .n_bad = (int32_t)m->n_bad,
+        .bad = m->bad,
+    };
     return dr_ok();
 }
 

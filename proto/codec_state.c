@@ -220,6 +220,7 @@ static const struct dr_wire_rule stats_at[] = {
     [7] = DR_RULE_COUNT,  [8] = DR_RULE_COUNT,  [9] = DR_RULE_COUNT,
     [10] = DR_RULE_COUNT, [11] = DR_RULE_COUNT, [12] = DR_RULE_ANY,
     [13] = DR_RULE_ANY,   [14] = DR_RULE_ANY,   [15] = {.count = DR_BYTES_KIND_COUNT},
+    [16] = DR_RULE_COUNT,
 };
 static const struct dr_wire_rules stats_rules = DR_WIRE_RULES(stats_at);
 
@@ -237,6 +238,7 @@ dr_status dr_encode_stats(const struct dr_stats *in, uint64_t epoch, struct dr_a
     m.running = in->running;
     m.waiting = in->waiting;
     m.pages_used = in->pages_used;
+    m.pages_idle = in->pages_idle;
     m.pages_total = in->pages_total;
     m.waiting_tokens = in->waiting_tokens;
     m.last_step_ns = in->last_step_ns;
@@ -262,6 +264,7 @@ dr_status dr_decode_stats(const uint8_t *body, size_t bytes, struct dr_arena *ar
         .running = m->running,
         .waiting = m->waiting,
         .pages_used = m->pages_used,
+        .pages_idle = m->pages_idle,
         .pages_total = m->pages_total,
         .waiting_tokens = m->waiting_tokens,
         .last_step_ns = m->last_step_ns,

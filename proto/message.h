@@ -192,6 +192,8 @@ struct dr_step_result {
     uint64_t epoch, step;
     int32_t n_row;
     const struct dr_result_row *row;
+    int32_t n_bad;
+    const int32_t *bad; /* slots with a row of this step, output or not, that is not finite */
 };
 
 /* Raw logits of one row, columns [first, first + n): from each rank of the last stage to the coordinator, on
@@ -235,7 +237,8 @@ struct dr_submit {
     bool logits;                  /* send raw logits of every prompt row (score --logits) */
     int32_t priority;             /* lower first */
     uint32_t deadline_ms;         /* 0: none */
-    char tenant[DR_SALT_MAX + 1]; /* salt of the prefix cache and unit of fairness */
+    char tenant[DR_SALT_MAX + 1]; /* who asks: tenants of equal priority take turns */
+    char salt[DR_SALT_MAX + 1];   /* only requests of equal salt share cached prefixes */
 };
 
 enum dr_refusal { DR_REFUSE_FULL, DR_REFUSE_INVALID, DR_REFUSE_TOO_LONG, DR_REFUSE_DRAINING };
@@ -313,7 +316,8 @@ struct dr_step_news {
 
 struct dr_stats { /* once a second with Alive */
     uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, cancelled, preempted;
-    int32_t running, waiting, pages_used, pages_total, waiting_tokens;
+    /* pages_used: of running requests; pages_idle: filled, kept for whoever begins alike */
+    int32_t running, waiting, pages_used, pages_idle, pages_total, waiting_tokens;
     uint64_t last_step_ns, last_step_age_ns, step_wait_ns;
     uint64_t bytes[DR_BYTES_KIND_COUNT];
 };

@@ -108,8 +108,9 @@ static dr_status check_segment(const struct dr_slots *s, const struct dr_segment
 
 dr_status dr_slots_check(const struct dr_slots *s, const struct dr_step_plan *plan) {
     int64_t rows = 0;
-    if (plan->n_segment > DR_SEGMENTS_MAX)
-        return dr_fail(DR_EPROTO, "plan: %d segments, expected at most %d", plan->n_segment, DR_SEGMENTS_MAX);
+    if (plan->n_segment > 2 * s->n)
+        return dr_fail(DR_EPROTO, "plan: %d segments, expected at most two for each of %d slots",
+                       plan->n_segment, s->n);
     for (int32_t i = 0; i < plan->n_segment; i++) {
         DR_TRY(check_segment(s, &plan->segment[i], i));
         rows += plan->segment[i].n_rows;

@@ -91,7 +91,7 @@ dr_status dr_worker_step(struct dr_worker *w, const struct dr_step_plan *plan, u
     w->plan = plan;
     w->sink = sink;
     w->sink_arg = arg;
-    w->n_result = 0;
+    w->n_result = w->n_bad = 0;
     atomic_store_explicit(&w->step_id, plan->step, memory_order_relaxed);
     dr_status st = step(w, deadline_ns);
     report(w, st, &out->report);
@@ -100,6 +100,8 @@ dr_status dr_worker_step(struct dr_worker *w, const struct dr_step_plan *plan, u
         .step = plan->step,
         .n_row = st.code == DR_OK ? w->n_result : 0,
         .row = dr_worker_buffer(w, DR_BUF_RESULT),
+        .n_bad = st.code == DR_OK ? w->n_bad : 0,
+        .bad = dr_worker_buffer(w, DR_BUF_BAD_SLOT),
     };
     w->plan = NULL;
     return st;

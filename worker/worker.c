@@ -23,9 +23,6 @@ static dr_status check(const struct dr_worker_params *p) {
     const struct dr_layout *l = p->layout;
     if (p->rank < 0 || p->rank >= l->n_rank)
         return dr_fail(DR_EINVAL, "rank %d, the layout has %d", p->rank, l->n_rank);
-    if (l->exchange != DR_EXCHANGE_LATENT)
-        return dr_fail(DR_EMODEL, "--exchange=%s is not run by this version; use latent",
-                       dr_exchange_name(l->exchange));
     struct dr_shard s = dr_layout_shard(p->config, l, p->rank);
     DR_TRY(check_group("stage", p->stage, l->tp, s.t));
     DR_TRY(check_group("cache", p->cache, l->c, s.member));

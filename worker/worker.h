@@ -57,6 +57,7 @@ struct dr_worker {
     struct dr_run run[DR_SEGMENTS_MAX];
     int32_t n_row, n_absorbed;
     int32_t n_result; /* result rows so far */
+    int32_t n_bad;    /* slots with a row that is not finite */
     _Atomic uint64_t step_id;
     dr_logits_sink *sink;
     void *sink_arg;
@@ -68,6 +69,11 @@ static inline void *dr_worker_buffer(const struct dr_worker *w, enum dr_work_buf
 }
 static inline float *dr_worker_floats(const struct dr_worker *w, enum dr_work_buffer b) {
     return (float *)dr_worker_buffer(w, b);
+}
+
+/* Where member m's heads begin among those whose kv_b this rank holds (dr_layer.uk_t, uv). */
+static inline int32_t dr_worker_held_at(const struct dr_worker *w, int32_t m) {
+    return w->member_heads[m].begin - dr_layout_held_heads(w->layout, &w->shard).begin;
 }
 
 #ifdef __cplusplus

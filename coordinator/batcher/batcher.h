@@ -4,13 +4,23 @@
  * Why:  batching is the only stage that may delay a request, so fairness is argued in this file alone.
  *
  * A step: decodes first, oldest first; then chunks of prefill in serving order; then requests from the queue
- * while slots, pages and rows are left. The head of the queue is never overtaken for being large. When a
- * decode finds no page, the youngest running request that is not in the draft yet is preempted. The oldest
- * one is never preempted for a younger one, and one sequence of full context always fits the cache, so the
- * oldest always proceeds: no deadlock, no starvation. */
+ * while slots, pages and rows are left. The head of the queue is never overtaken for being large; it is
+ * parked, and others go before it, only while a running request computes the very page that it needs next.
+ * When a decode finds no page, the youngest running request that is neither in the draft nor in a step under
+ * way is preempted. The oldest one is never preempted for a younger one, and one sequence of full context
+ * always fits the cache, so the oldest always proceeds: no deadlock, no starvation.
+ *
+ * Cohorts: with P stages up to P + 1 steps are under way, and a request's decode is in one of them at a time.
+ * So that the running sequences spread over P steps, one takes at most a P-th of them; chunks of one prompt
+ * may follow each other before the first has come back.
+ *
+ * Time: a step with decodes is made to take about step_ns, one of prompts alone PROMPT_FACTOR times as long,
+ * by what steps have taken so far; chunks shrink as the context behind them grows, but not below
+ * DR_CHUNK_LEAST rows. */
 #pragma once
 
 #include "coordinator/book.h"
+#include "coordinator/plan/pace.h"
 
 struct dr_draft_item {
     struct dr_request *request;
@@ -23,15 +33,18 @@ struct dr_draft {
     struct dr_draft_item *item; /* [seqs_max] owned by the batcher, in the order of the plan's segments */
     int32_t n, n_rows;
     size_t open_bytes, result_bytes; /* estimates against the frame's limit */
-    bool has_logits;
+    double work;                     /* pace.h */
+    bool has_logits, has_chunk;
     /* requests that would be preempted but could not be opened again within a frame: to be ended */
     struct dr_request *stuck;
 };
 
 struct dr_batcher {
-    struct dr_book *book; /* borrowed */
+    struct dr_book *book; /* borrowed, as pace */
+    const struct dr_pace *pace;
     struct dr_draft draft;
-    int32_t step_tokens, vocab;
+    uint64_t step_ns; /* wanted time of a step; 0: none */
+    int32_t step_tokens, vocab, n_cohort, under_way;
     int32_t turn;       /* first decode of the next step when not all fit */
     bool prefill_first; /* decodes wait for every prompt that can run: for benches, never for people */
 };
@@ -44,18 +57,15 @@ enum {
     DR_LOGITS_BYTES_MAX = 8 << 20,   /* a step */
 };
 
-/* book and layout are borrowed. Fails: EFULL. */
-DR_FALLIBLE dr_batcher_init(struct dr_batcher *b, struct dr_book *book, int32_t vocab);
+/* book and pace are borrowed. Fails: EFULL. */
+DR_FALLIBLE dr_batcher_init(struct dr_batcher *b, struct dr_book *book, const struct dr_pace *pace,
+                            uint64_t step_ns);
 void dr_batcher_fini(struct dr_batcher *b);
 
-/* Makes the draft of the next step; draft->n = 0: nothing to do. May start and preempt requests. When
- * draft->stuck is set, the caller ends that request and calls again. The draft is valid until the next call.
- */
-const struct dr_draft *dr_batcher_draft(struct dr_batcher *b);
-
-/* Prompt rows of one chunk that starts at `first`, at most. Constant for now; a place for chunks that shrink
- * as context grows. */
-int32_t dr_batcher_chunk(const struct dr_batcher *b, int32_t first);
+/* Makes the draft of the next step; draft->n = 0: nothing to do. under_way: steps whose results are not in.
+ * May start and preempt requests. When draft->stuck is set, the caller ends that request and calls again. The
+ * draft is valid until the next call. */
+const struct dr_draft *dr_batcher_draft(struct dr_batcher *b, int32_t under_way);
 
 /* Bytes that the Open of r takes in a frame, at most. */
 size_t dr_batcher_open_bytes(const struct dr_request *r, int32_t vocab);

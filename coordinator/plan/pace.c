@@ -4,6 +4,10 @@
  * Why:  see pace.h. */
 #include "coordinator/plan/pace.h"
 
+#include <math.h>
+
+#include "model/cost.h"
+
 enum { FIXED_ROWS = 8 }; /* reading all active weights costs about as much as computing this many rows */
 
 static const double PRIOR_NS = 0.5;      /* a multiply-add of one rank: 2 G/s */
@@ -12,31 +16,44 @@ static const double PRIOR_CALL_NS = 1e5;
 static const double LONGEST_NS = 3600e9; /* an hour: nothing above is a prediction */
 
 void dr_pace_init(struct dr_pace *p, const struct dr_config *c, const struct dr_layout *l) {
-    double qk = (double)c->n_head * (c->nope_dim + c->rope_dim);
-    double q = c->q_lora > 0 ? (double)c->dim * c->q_lora + c->q_lora * qk : c->dim * qk;
-    double attention = q + (double)c->dim * (c->kv_lora + c->rope_dim) +
-                       (double)c->n_head * (c->nope_dim + c->v_dim) * c->kv_lora +
-                       (double)c->n_head * c->v_dim * c->dim;
-    double work = 0;
-    int32_t n_layer = c->n_layer + (l->mtp ? c->n_mtp : 0);
-    for (int32_t i = 0; i < n_layer; i++) {
-        double mlp =
-            dr_config_is_moe(c, i) ? (double)c->expert_dim * (c->n_active + c->n_shared) : (double)c->mlp_dim;
-        work += attention + 3.0 * c->dim * mlp;
-    }
+    const int32_t n_layer = c->n_layer + (l->mtp ? c->n_mtp : 0);
     *p = (struct dr_pace){
         .config = c,
         .layout = l,
-        .row_work = work + (double)c->vocab * c->dim,
-        .past_work = (double)n_layer * c->n_head * (2.0 * c->kv_lora + c->rope_dim),
+        .row_work = dr_cost_layers_madd(c, 0, n_layer) + dr_cost_head_madd(c),
+        .absorbed = n_layer * dr_cost_absorbed_flop(c) / 2,
+        .expanded = n_layer * dr_cost_expanded_flop(c) / 2,
+        .key = n_layer * dr_cost_expansion_flop(c) / 2,
     };
 }
 
+double dr_pace_fixed(const struct dr_pace *p) {
+    return FIXED_ROWS * p->row_work;
+}
+
+double dr_pace_segment(const struct dr_pace *p, bool absorbed, int32_t first, int32_t n) {
+    const double seen = n * (first + n / 2.0);
+    return n * p->row_work + (absorbed ? seen * p->absorbed : seen * p->expanded + (first + n) * p->key);
+}
+
+int32_t dr_pace_rows(const struct dr_pace *p, bool absorbed, int32_t first, double work) {
+    const double see = absorbed ? p->absorbed : p->expanded, key = absorbed ? 0 : p->key;
+    /* see / 2 n^2 + b n = left */
+    const double left = work - first * key, b = p->row_work + first * see + key;
+    if (!(left > 0)) return 0;
+    const double n = see > 0 ? (sqrt(b * b + 2 * see * left) - b) / see : left / b;
+    return n < INT32_MAX ? (int32_t)n : INT32_MAX;
+}
+
+double dr_pace_within(const struct dr_pace *p, uint64_t ns) {
+    return p->mean > 0 ? (double)ns / p->mean : INFINITY;
+}
+
 double dr_pace_work(const struct dr_pace *p, const struct dr_step_shape *shape) {
-    double work = FIXED_ROWS * p->row_work;
+    double work = dr_pace_fixed(p);
     for (int32_t i = 0; i < shape->n_segment; i++) {
         const struct dr_shape_segment *s = &shape->segment[i];
-        work += s->n_rows * (p->row_work + p->past_work * (s->first + s->n_rows / 2.0));
+        work += dr_pace_segment(p, s->absorbed, s->first, s->n_rows);
     }
     return work;
 }

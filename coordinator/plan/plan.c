@@ -106,7 +106,7 @@ static struct dr_segment segment_of(const struct dr_draft_item *item) {
         .has_next = end < r->n_ids,
         .next_id = end < r->n_ids ? r->ids[end] : 0,
         .role = item->role,
-        .form = item->role == DR_TOKENS_PROMPT ? DR_FORM_EXPANDED : DR_FORM_ABSORBED, /* no prefix hits yet */
+        .form = item->role == DR_TOKENS_PROMPT ? r->form : DR_FORM_ABSORBED,
         .output = item->output,
         .score_top = item->output == DR_OUTPUT_SCORE ? r->prompt_top : 0,
     };

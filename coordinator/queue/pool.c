@@ -28,19 +28,24 @@ static size_t bias_bytes(int32_t n) {
     return (size_t)n * DR_BIAS_MAX * sizeof(struct dr_bias);
 }
 
-dr_status dr_pool_init(struct dr_pool *p, int32_t n, int32_t context) {
-    DR_ASSERT(n > 0 && context > 0);
-    struct dr_pool out = {.n = n, .n_spare = n, .context = context};
+static size_t name_bytes(int32_t n, int32_t names) {
+    return (size_t)n * (size_t)names * sizeof(struct dr_digest);
+}
+
+dr_status dr_pool_init(struct dr_pool *p, int32_t n, int32_t context, int32_t page_tokens) {
+    DR_ASSERT(n > 0 && context > 0 && page_tokens > 0);
+    struct dr_pool out = {.n = n, .n_spare = n, .context = context, .names = context / page_tokens + 1};
     out.request = calloc((size_t)n, sizeof *out.request);
     out.spare = calloc((size_t)n, sizeof *out.spare);
     out.ids = map(ids_bytes(n, context));
     out.bias = map(bias_bytes(n));
-    if (!out.request || !out.spare || !out.ids || !out.bias) {
+    out.name = map(name_bytes(n, out.names));
+    if (!out.request || !out.spare || !out.ids || !out.bias || !out.name) {
         dr_pool_fini(&out);
         return dr_fail(DR_EFULL,
                        "coordinator: no %zu bytes of address space for %d requests of %d tokens; lower "
                        "--context or --seqs-max",
-                       ids_bytes(n, context) + bias_bytes(n), n, context);
+                       ids_bytes(n, context) + bias_bytes(n) + name_bytes(n, out.names), n, context);
     }
     for (int32_t i = 0; i < n; i++) out.spare[i] = n - 1 - i;
     *p = out;
@@ -50,6 +55,7 @@ dr_status dr_pool_init(struct dr_pool *p, int32_t n, int32_t context) {
 void dr_pool_fini(struct dr_pool *p) {
     if (p->ids) munmap(p->ids, ids_bytes(p->n, p->context));
     if (p->bias) munmap(p->bias, bias_bytes(p->n));
+    if (p->name) munmap(p->name, name_bytes(p->n, p->names));
     free(p->request);
     free(p->spare);
     *p = (struct dr_pool){0};
@@ -61,9 +67,9 @@ struct dr_request *dr_pool_acquire(struct dr_pool *p) {
     struct dr_request *r = &p->request[i];
     *r = (struct dr_request){
         .slot = -1,
-        .flight = -1,
         .ids = p->ids + (size_t)i * (size_t)p->context,
         .bias = p->bias + (size_t)i * DR_BIAS_MAX,
+        .name = p->name + (size_t)i * (size_t)p->names,
     };
     return r;
 }
@@ -79,6 +85,7 @@ static void give_back(void *at, size_t bytes) {
 void dr_pool_release(struct dr_pool *p, struct dr_request *r) {
     DR_ASSERT(r->state == DR_REQUEST_FREE && p->n_spare < p->n);
     give_back(r->ids, (size_t)r->n_ids * sizeof *r->ids);
+    give_back(r->name, (size_t)r->n_name * sizeof *r->name);
     p->spare[p->n_spare++] = (int32_t)(r - p->request);
 }
 

@@ -41,8 +41,12 @@ static bool goes_before(const struct dr_request *a, const struct dr_request *b) 
 struct dr_request *dr_queue_head(const struct dr_queue *q) {
     struct dr_request *best = NULL;
     for (int32_t i = 0; i < q->n; i++)
-        if (!best || goes_before(q->item[i], best)) best = q->item[i];
+        if (!q->item[i]->parked && (!best || goes_before(q->item[i], best))) best = q->item[i];
     return best;
+}
+
+void dr_queue_unpark(struct dr_queue *q) {
+    for (int32_t i = 0; i < q->n; i++) q->item[i]->parked = false;
 }
 
 void dr_queue_remove(struct dr_queue *q, struct dr_request *r) {

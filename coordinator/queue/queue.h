@@ -24,8 +24,11 @@ void dr_queue_fini(struct dr_queue *q);
 /* Appends; gives the request its turn and state WAITING. */
 void dr_queue_push(struct dr_queue *q, struct dr_request *r);
 
-/* The request whose turn it is, or NULL. */
+/* The request whose turn it is, parked ones passed over; or NULL. */
 struct dr_request *dr_queue_head(const struct dr_queue *q);
+
+/* Nobody is parked any more. */
+void dr_queue_unpark(struct dr_queue *q);
 
 /* Takes r, which must be waiting, out of the list. */
 void dr_queue_remove(struct dr_queue *q, struct dr_request *r);

@@ -3,11 +3,12 @@
  * Owns: nothing; arrays are stripes of the pool (pool.h).
  * Why:  waiting, running and preempted are states of one record, so a request cannot be in two places.
  *
- * Tokens: ids[0 .. n_ids) are known; rows [0 .. n_done) are in the cache. A decode has one row left, the
- * token drawn last; everything else is prefill, also after preemption, when n_done falls back to 0 and the
- * drawn tokens stay. */
+ * Tokens: ids[0 .. n_ids) are known; rows [0 .. n_done) are in the cache, rows [n_done .. n_sched) are in
+ * steps under way. A decode has one row left, the token drawn last; everything else is prefill, also after
+ * preemption, when both fall back to what the cache still has and the drawn tokens stay. */
 #pragma once
 
+#include "coordinator/ledger/prefix.h"
 #include "proto/message.h"
 
 enum dr_request_state { DR_REQUEST_FREE, DR_REQUEST_WAITING, DR_REQUEST_RUNNING };
@@ -20,20 +21,31 @@ struct dr_request {
     uint64_t tenant;  /* hash of its name */
     int32_t priority; /* lower first */
     bool preempted;   /* has run before: in front of all others of its priority */
+    bool parked;      /* batcher: waits for another request that computes the same prefix */
+    bool drafted;     /* batcher: already part of the step being made */
     int32_t slot;     /* -1 unless running */
-    int32_t cohort;
-    int32_t flight; /* place in the flight under way, -1: none */
-    int32_t draft;  /* batcher: already part of the step being made */
+    int32_t n_flight; /* steps under way that have rows of it */
 
     uint32_t *ids;          /* [context], stripe of the pool */
     int32_t n_ids, n_given; /* known now; with the Submit */
     int32_t n_prompt; /* rows of role PROMPT: n_given without the tokens that an earlier epoch delivered */
-    int32_t n_done;   /* rows in the cache */
+    int32_t n_done, n_sched; /* rows in the cache; and with the steps under way */
+    enum dr_form form;       /* of its prompt rows, since it was started last */
     int32_t n_told; /* prompt rows whose log-probabilities or logits went up: not repeated after preemption */
     int32_t max_new,
         min_new;         /* tokens to draw: at most (clipped to the context); before an end token stops */
     int32_t n_page_sent; /* page-table entries that the workers have */
     bool open_sent;      /* Open went out for the current slot */
+
+    /* The names of its whole pages (prefix.h): name[0] is the root, name[i + 1] that of page i. */
+    struct dr_digest *name; /* [context / page_tokens + 1], stripe of the pool */
+    int32_t n_name;         /* pages named so far */
+    int32_t n_shared;       /* pages at the start of its table that others computed */
+    int32_t n_filled;       /* pages at the start of its table whose rows are all there */
+    int32_t n_found;        /* while it waits: pages that the cache has, as of found_at */
+    uint64_t found_at;      /* prefix.h: n_forgotten at that time */
+    int32_t n_cached;       /* prompt tokens that were not computed when it first started */
+    bool secret;            /* its pages get no names any more */
 
     bool ignore_eos, logits;
     int32_t prompt_top; /* -1: none */
@@ -50,8 +62,13 @@ static inline int32_t dr_request_output(const struct dr_request *r) { /* tokens 
     return r->n_ids - r->n_given;
 }
 
-static inline int32_t dr_request_left(const struct dr_request *r) { /* known rows that are not in the cache */
-    return r->n_ids - r->n_done;
+static inline int32_t dr_request_left(const struct dr_request *r) { /* known rows that nobody computes yet */
+    return r->n_ids - r->n_sched;
+}
+
+/* True when all its known rows but drawn ones are computed or under way: it generates. */
+static inline bool dr_request_generates(const struct dr_request *r) {
+    return r->n_ids > r->n_given && dr_request_left(r) <= 1;
 }
 
 /* True when only the newest drawn token is left to compute. */

@@ -52,6 +52,7 @@ static dr_status start_choice(struct dr_answer *a, struct dr_choice *c, void (*n
         .prompt_top = a->ask.echo ? dr_max_i32(p->prompt_top, a->ask.top) : p->prompt_top,
         .priority = p->priority,
         .tenant = p->tenant,
+        .salt = p->salt,
         .notify = notify,
         .notify_arg = arg,
     };

@@ -185,6 +185,12 @@ void dr_api_model(struct dr_api *api, bool draining, const char *id, struct dr_r
     write_model(api, &r->body);
 }
 
+void dr_api_reset_prefix(struct dr_api *api, struct dr_reply *r) {
+    if (!loaded(api, false, r)) return;
+    dr_engine_reset_prefix(api->engine);
+    r->status = 200;
+}
+
 void dr_api_version(struct dr_api *api, struct dr_reply *r) {
     (void)api;
     r->status = 200;

@@ -36,6 +36,7 @@ void dr_reply_fini(struct dr_reply *r);
 void dr_api_models(struct dr_api *api, bool draining, struct dr_reply *r);
 void dr_api_model(struct dr_api *api, bool draining, const char *id, struct dr_reply *r);
 void dr_api_version(struct dr_api *api, struct dr_reply *r);
+void dr_api_reset_prefix(struct dr_api *api, struct dr_reply *r);
 void dr_api_health(struct dr_api *api, bool draining, struct dr_reply *r);
 void dr_api_ready(struct dr_api *api, bool draining, struct dr_reply *r);
 void dr_api_progress(struct dr_api *api, bool draining, struct dr_reply *r);

@@ -206,7 +206,8 @@ static dr_status submit(struct dr_generation *g, const struct dr_kit *kit,
         .priority = w->priority,
         .deadline_ms = w->deadline_ms,
     };
-    if (w->tenant) snprintf(s.tenant, sizeof s.tenant, "%s", w->tenant);
+    snprintf(s.tenant, sizeof s.tenant, "%s", w->tenant);
+    snprintf(s.salt, sizeof s.salt, "%s", w->salt);
     const struct dr_engine_sink sink = {.on_accepted = on_accepted,
                                         .on_tokens = on_tokens,
                                         .on_done = on_done,

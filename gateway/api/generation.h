@@ -29,7 +29,7 @@ struct dr_generation_wish {
     int32_t prompt_top; /* -1: no prompt log-probabilities */
     int32_t priority;
     uint32_t deadline_ms;
-    const char *tenant;        /* "" */
+    const char *tenant, *salt; /* "": none (proto/message.h) */
     void (*notify)(void *arg); /* accepted, news or end; may be NULL */
     void *notify_arg;
 };

@@ -270,7 +270,11 @@ static void write_engine(struct page *p, const struct dr_engine_facts *f) {
            "Time that ranks waited in collectives, this epoch.", seconds(s->step_wait_ns));
     single(p, "deeprack_heartbeat_age_seconds", "gauge", "Time since the coordinator was heard.",
            seconds(f->rank_beat_age_ns));
-    single(p, "deeprack_pages_used", "gauge", "Cache pages in use.", s->pages_used);
+    single(p, "deeprack_pages_used", "gauge", "Cache pages of running requests.", s->pages_used);
+    single(p, "deeprack_pages_idle", "gauge", "Cache pages kept for prompts that begin alike.",
+           s->pages_idle);
+    single(p, "deeprack_prompt_tokens_computed_total", "counter", "Prompt rows computed, this epoch.",
+           (double)s->prompt_tokens);
     single(p, "deeprack_pages", "gauge", "Cache pages.", s->pages_total);
     single(p, "deeprack_waiting_tokens", "gauge", "Prompt tokens in the queue.", s->waiting_tokens);
     head(p, "deeprack_collective_bytes_total", "counter", "Bytes of collectives by kind, this epoch.");

@@ -153,7 +153,7 @@ static dr_status read_salt(struct dr_params *p, const struct dr_body *b) {
     if (!salt) return dr_ok();
     if (strpbrk(salt, "@/\\"))
         return dr_problem_bad(b->why, "cache_salt", "cache_salt: expected a string without @, / and \\");
-    snprintf(p->tenant, sizeof p->tenant, "%s", salt);
+    snprintf(p->salt, sizeof p->salt, "%s", salt);
     return dr_ok();
 }
 

@@ -22,7 +22,8 @@ struct dr_params {
     int32_t n_stop;
     int32_t prompt_top; /* prompt_logprobs; -1: none */
     int32_t priority;
-    char tenant[DR_SALT_MAX + 1]; /* cache_salt */
+    char salt[DR_SALT_MAX + 1];   /* cache_salt; once the key is known, what stands for both */
+    char tenant[DR_SALT_MAX + 1]; /* what stands for the key; "": none is asked for */
     bool return_ids, ids_as_tokens;
 };
 

@@ -4,8 +4,8 @@
  * Why:  model/cost knows one step of one stage; this adds the steps of a case and the stages of a cluster.
  *
  * The model: a stage's ranks share what its machines read and compute; in a step the slower of memory and
- * arithmetic counts; stages follow each other, one step being under way at a time. Nothing else costs time.
- */
+ * arithmetic counts; every stage has a step while there are enough of them (cohorts of sequences, chunks of a
+ * prompt). Nothing else costs time. */
 #pragma once
 
 #include "gateway/bench/plan.h"

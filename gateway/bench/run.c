@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "common/size.h"
 
 static const uint64_t second = 1000000000u, slice = 100000000u, reports_wait = 30 * 1000000000u;
 
@@ -24,7 +25,7 @@ struct sequence {
 struct dr_bench_runner {
     struct dr_engine *engine;
     struct dr_interrupt *interrupt;
-    int32_t n_rank, vocab, context;
+    int32_t n_rank, n_stage, vocab, context;
     uint64_t seed;
 
     pthread_mutex_t lock; /* guards everything below while a run is under way */
@@ -160,6 +161,7 @@ dr_status dr_bench_runner_create(struct dr_engine *e, struct dr_interrupt *inter
     r->engine = e;
     r->interrupt = interrupt;
     r->n_rank = l->n_rank;
+    r->n_stage = l->pp;
     r->context = l->context;
     r->vocab = vocab;
     r->seed = seed;
@@ -330,6 +332,7 @@ static dr_status run(struct dr_bench_runner *r, const struct dr_bench_case *c, u
         .report = r->report,
         .n_step = r->n_step,
         .n_rank = r->n_rank,
+        .n_stage = r->n_stage,
         .digest = digest(r->ids, (size_t)r->batch * (size_t)r->draws),
         .digest_one = digest(r->ids, (size_t)r->draws),
     };
@@ -367,9 +370,11 @@ static bool timed_prefill(const struct dr_bench_case *c, const struct dr_step_ne
     return n->prompt_rows > 0 && filled >= c->depth;
 }
 
-/* Generation: the steps in which all sequences, and nothing else, take part. */
-static bool timed_generation(const struct dr_bench_case *c, const struct dr_step_news *n) {
-    return n->prompt_rows == 0 && n->generated_rows == c->batch;
+/* Generation: the steps in which all sequences, and nothing else, take part: with several stages, each in one
+ * step of as many. */
+static bool timed_generation(const struct dr_bench_case *c, const struct dr_step_news *n, int32_t n_stage) {
+    const int32_t least = dr_max_i32(1, c->batch / dr_max_i32(1, n_stage));
+    return n->prompt_rows == 0 && n->generated_rows >= least;
 }
 
 dr_status dr_bench_run_time(const struct dr_bench_case *c, uint64_t submit_ns, struct dr_bench_step *step,
@@ -379,7 +384,7 @@ dr_status dr_bench_run_time(const struct dr_bench_case *c, uint64_t submit_ns, s
     char name[64];
     for (int32_t i = 0; i < run->n_step; i++) {
         const struct dr_step_news *n = &step[i].news;
-        const bool timed = c->prompt ? timed_prefill(c, n, filled) : timed_generation(c, n);
+        const bool timed = c->prompt ? timed_prefill(c, n, filled) : timed_generation(c, n, run->n_stage);
         filled += n->prompt_rows;
         if (!timed || (last >= 0 && last != i - 1)) continue; /* one stretch without gaps */
         if (last < 0) run->begin_ns = i > 0 ? step[i - 1].news.done_ns : submit_ns;

@@ -31,6 +31,7 @@ struct dr_bench_run {
     const struct dr_bench_step *step;        /* [n_step] */
     const struct dr_bench_rank_step *report; /* [n_step, n_rank] */
     int32_t n_step, n_rank;
+    int32_t n_stage;             /* steps over which sequences that generate are spread; 0 counts as 1 */
     int32_t n_timed;             /* steps */
     int64_t tokens;              /* of the timed steps */
     uint64_t begin_ns, end_ns;   /* of the timed part */

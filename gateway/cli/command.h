@@ -32,6 +32,7 @@ DR_FALLIBLE dr_score(struct dr_options *o, struct dr_interrupt *i);
 DR_FALLIBLE dr_tokenize(struct dr_options *o, struct dr_interrupt *i);
 DR_FALLIBLE dr_inspect(struct dr_options *o, struct dr_interrupt *i);
 DR_FALLIBLE dr_bench(struct dr_options *o, struct dr_interrupt *i);
+DR_FALLIBLE dr_plan_command(struct dr_options *o, struct dr_interrupt *i);
 
 /* session.c. begin reads the model; start runs the cluster and waits until it is ready (or Ctrl-C: ECANCEL).
  * end takes both away and accepts a session at any stage. */

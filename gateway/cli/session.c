@@ -151,6 +151,7 @@ struct dr_generation_wish dr_flags_wish(const struct dr_options *o, const struct
         .n_stop = o->n_stop,
         .prompt_top = -1,
         .tenant = "",
+        .salt = "",
     };
 }
 

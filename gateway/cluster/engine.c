@@ -260,6 +260,13 @@ void dr_engine_watch(struct dr_engine *e, uint32_t bits, const struct dr_step_si
     dr_engine_wake(e);
 }
 
+void dr_engine_reset_prefix(struct dr_engine *e) {
+    pthread_mutex_lock(&e->lock);
+    e->reset_unsent = true;
+    pthread_mutex_unlock(&e->lock);
+    dr_engine_wake(e);
+}
+
 /* Lock held; waits until nothing is open. False: the time is over. */
 static bool wait_closed(struct dr_engine *e, uint64_t timeout_ns) {
     const struct timespec end = until(timeout_ns);

@@ -85,6 +85,9 @@ void dr_engine_cancel(struct dr_engine *e, uint64_t request);
  * requests submitted later run under them. sink is copied; its arg must live as long as the engine. */
 void dr_engine_watch(struct dr_engine *e, uint32_t bits, const struct dr_step_sink *sink);
 
+/* Any thread. Requests submitted later find no prefix that was computed before. */
+void dr_engine_reset_prefix(struct dr_engine *e);
+
 /* Any thread. facts is large: keep it off small stacks. */
 void dr_engine_facts(struct dr_engine *e, struct dr_engine_facts *out);
 

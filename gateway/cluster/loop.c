@@ -264,6 +264,7 @@ static void became_ready(struct dr_engine *e) {
     pthread_mutex_lock(&e->lock);
     e->alive_ns = dr_clock_ns();
     e->watch_unsent = e->watch_bits != 0;
+    e->reset_unsent = false; /* a new epoch has none */
     pthread_mutex_unlock(&e->lock);
     set_state(e, DR_ENGINE_READY);
     dr_log(DR_LOG_INFO, "ready", "epoch=%016" PRIx64 " ranks=%d tp=%d pp=%d c=%d pages=%d watched=%d",
@@ -398,9 +399,12 @@ static void on_marks(struct dr_engine *e, bool *drain_sent) {
     const bool draining = e->draining, abandon = e->abandon;
     const bool watch = e->phase == DR_PHASE_READY && e->watch_unsent;
     const uint32_t bits = e->watch_bits;
+    const bool reset = e->phase == DR_PHASE_READY && e->reset_unsent;
     if (watch) e->watch_unsent = false;
+    if (reset) e->reset_unsent = false;
     pthread_mutex_unlock(&e->lock);
-    if (watch) send_word(e, DR_MSG_WATCH, bits); /* before the requests that it is meant for */
+    if (watch) send_word(e, DR_MSG_WATCH, bits); /* both before the requests that they are meant for */
+    if (reset) send_word(e, DR_MSG_RESET_PREFIX, 0);
     if (e->phase == DR_PHASE_READY) dr_request_send_waiting(e);
     if (draining && !*drain_sent && e->phase == DR_PHASE_READY) {
         *drain_sent = true;

@@ -14,6 +14,8 @@
 #include "common/size.h"
 #include "common/topology.h"
 #include "gateway/cluster/launch.h"
+#include "model/cost.h"
+#include "model/roles.h"
 #include "model/wish.h"
 
 const char *dr_bytes_text(uint64_t bytes, char out[32]) {
@@ -72,10 +74,7 @@ static dr_status check_available(const struct dr_options *o) {
         enum dr_option id;
         const char *value, *use;
     } missing[] = {
-        {DR_OPTION_EXCHANGE, "value", "latent"},
         {DR_OPTION_DRAFTS, "auto", "off"},
-        {DR_OPTION_REUSE, "any", "off"},
-        {DR_OPTION_REUSE, "exact", "off"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
         if (!strcmp(dr_option_text(o, missing[i].id), missing[i].value))
@@ -156,6 +155,24 @@ static dr_status settle_memory(const struct dr_machine *m, const struct dr_optio
     return dr_ok();
 }
 
+/* ---- exchange ---- */
+
+/* auto: values travel when a cache group spans hosts and the link is what a step waits for. Reckons with
+ * steps of a quarter of the sequences, at most 16, and with memory that a rank reads at 20 GB/s. */
+static dr_status settle_exchange(struct dr_options *o, const struct dr_config *c, int32_t local) {
+    static const double read_bytes_s = 20e9;
+    const int32_t tp = (int32_t)dr_option_int(o, DR_OPTION_TP),
+                  width = (int32_t)dr_option_int(o, DR_OPTION_CACHE_WIDTH), cut = width ? width : tp;
+    if (strcmp(dr_option_text(o, DR_OPTION_EXCHANGE), "auto") != 0) return dr_ok();
+    const double rows = dr_max_i32(1, dr_min_i32(16, (int32_t)dr_option_int(o, DR_OPTION_SEQS_MAX) / 4)),
+                 link = dr_option_float(o, DR_OPTION_LINK_GBIT) / 8 * 1e9;
+    const bool within = local % cut == 0; /* every group's ranks share a host */
+    const bool value =
+        !within &&
+        dr_cost_value_pays(c, rows, dr_dtype_bytes(dr_role_usual_dtype(c, DR_ROLE_KV_B)), link, read_bytes_s);
+    return dr_option_set(o, DR_OPTION_EXCHANGE, value ? "value" : "latent");
+}
+
 /* ---- all of it ---- */
 
 /* Without --tp: one rank for each NUMA node, as far as there are heads. */
@@ -176,6 +193,7 @@ dr_status dr_resolve_on(const struct dr_machine *m, struct dr_options *options,
     const int32_t n_rank =
         (int32_t)(dr_option_int(options, DR_OPTION_TP) * dr_option_int(options, DR_OPTION_PP));
     r.local_workers = r.n_host ? dr_ceil_div(n_rank, r.n_host) : n_rank;
+    DR_TRY(settle_exchange(options, config, r.local_workers));
     DR_TRY(settle_memory(m, options, config, t, &r));
     r.tensors_hash = t ? dr_tensors_hash(t) : 0;
     DR_TRY(set_number(options, DR_OPTION_PAGES, r.layout.n_page));

@@ -63,6 +63,7 @@ struct dr_engine {
     bool was_ready;
     uint32_t watch_bits;
     bool watch_unsent; /* this epoch's coordinator does not know the bits yet */
+    bool reset_unsent; /* nor that it shall forget its prefixes */
     struct dr_step_sink watch;
     struct dr_request *bucket[DR_BUCKETS], *oldest, *newest;
     int32_t n_open;

@@ -25,7 +25,8 @@ DR_FALLIBLE dr_keys_read(const char *path, struct dr_keys *out);
  * Compares with all keys whatever it finds. */
 int32_t dr_keys_find(const struct dr_keys *k, const char *authorization, const char *api_key);
 
-/* 32 hex digits that stand for (key, salt): unit of cache sharing. key -1: no key. */
+/* 32 hex digits that stand for (key, salt): with a request's salt the unit of cache sharing, with "" the unit
+ * of fairness. key -1: no key. */
 void dr_keys_tenant(const struct dr_keys *k, int32_t key, const char *salt, char out[33]);
 
 #ifdef __cplusplus

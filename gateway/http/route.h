@@ -13,6 +13,7 @@
     X(COMPLETIONS, "POST", "/v1/completions", false, true)                                                   \
     X(TOKENIZE, "POST", "/tokenize", false, true)                                                            \
     X(DETOKENIZE, "POST", "/detokenize", false, true)                                                        \
+    X(RESET_PREFIX, "POST", "/reset_prefix_cache", false, false)                                             \
     X(MODELS, "GET, HEAD", "/v1/models", false, false)                                                       \
     X(MODEL, "GET, HEAD", "/v1/models/", false, false)                                                       \
     X(HEALTH, "GET, HEAD", "/health", true, false)                                                           \

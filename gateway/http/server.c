@@ -126,6 +126,9 @@ static enum MHD_Result send_quick(struct dr_visit *v, const char *url) {
     case DR_ROUTE_METRICS:
         dr_api_metrics(api, &r);
         break;
+    case DR_ROUTE_RESET_PREFIX:
+        dr_api_reset_prefix(api, &r);
+        break;
     case DR_ROUTE_VERSION:
         dr_api_version(api, &r);
         break;

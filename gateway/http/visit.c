@@ -166,10 +166,11 @@ static bool ask(struct dr_visit *v) {
     if (st.code == DR_OK) st = dr_ask_encode(&a, h->api.kit, &why);
     dr_text_fini(&v->body); /* the tree has what is needed of it */
     if (st.code == DR_OK) {
-        char tenant[33];
+        char both[33];
         if (v->key >= 0) {
-            dr_keys_tenant(&h->keys, v->key, a.params.tenant, tenant);
-            snprintf(a.params.tenant, sizeof a.params.tenant, "%s", tenant);
+            dr_keys_tenant(&h->keys, v->key, "", a.params.tenant);
+            dr_keys_tenant(&h->keys, v->key, a.params.salt, both);
+            snprintf(a.params.salt, sizeof a.params.salt, "%s", both);
         }
         st = dr_answer_create(&h->api, &a, notify, v, &v->answer, &why);
     } else

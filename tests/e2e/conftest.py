@@ -17,7 +17,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "deploy/models/lexi-15m"
-LAYOUTS = {"tp1": ["--tp", "1"], "tp2": ["--tp", "2"], "tp2pp2": ["--tp", "2", "--pp", "2"]}
+LAYOUTS = {"tp1": ["--tp", "1"], "tp2": ["--tp", "2"], "tp2pp2": ["--tp", "2", "--pp", "2", "--exchange", "value"]}
 
 
 def pytest_addoption(parser):

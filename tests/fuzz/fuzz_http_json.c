@@ -21,7 +21,7 @@ static void check_ask(const struct dr_ask *a, const struct dr_kit *kit) {
     DR_ASSERT(p->sampling.n_top >= -1 && p->sampling.n_top <= DR_TOP_MAX && p->prompt_top <= DR_TOP_MAX);
     DR_ASSERT(p->n_bias <= DR_BIAS_MAX && p->n_stop <= DR_STOP_STRINGS_MAX &&
               p->stop_ids.n <= DR_STOP_IDS_MAX - DR_END_IDS_MAX);
-    DR_ASSERT(strlen(p->tenant) <= DR_SALT_MAX);
+    DR_ASSERT(strlen(p->salt) <= DR_SALT_MAX);
     for (int32_t i = 0; i < p->n_bias; i++) DR_ASSERT(p->bias[i].id < (uint32_t)kit->config.vocab);
     for (int32_t i = 0; i < a->n_prompt; i++)
         for (size_t k = 0; k < a->prompt[i].ids.n; k++)

@@ -5,9 +5,10 @@
 
 #include "tests/support/runner.h"
 
-extern CU_SuiteInfo suite_cases, suite_lexi, suite_weights, suite_precision;
+extern CU_SuiteInfo suite_cases, suite_lexi, suite_weights, suite_precision, suite_cluster;
 
 int main(int argc, char **argv) {
-    CU_SuiteInfo suites[] = {suite_cases, suite_lexi, suite_weights, suite_precision, CU_SUITE_INFO_NULL};
+    CU_SuiteInfo suites[] = {suite_cases,     suite_lexi,    suite_weights,
+                             suite_precision, suite_cluster, CU_SUITE_INFO_NULL};
     return dr_run_suites(suites, argc, argv);
 }

@@ -15,6 +15,7 @@
 struct form {
     int32_t tp, pp, c;
     enum dr_expert_cut cut;
+    enum dr_exchange exchange;
 };
 
 static void judge(bool good, const struct form *f, const json_t *one, const char *what, double found) {
@@ -67,6 +68,7 @@ static void compare(const struct lexi *l, const struct dr_layout_wish *wish) {
 static void check_form(struct form f) {
     struct lexi *l = calloc(1, sizeof *l);
     struct dr_layout_wish wish = rig_wish(f.tp, f.pp, f.c, f.cut);
+    wish.exchange = f.exchange;
     if (lexi_init(l, &wish, table_here(DR_PRECISION_F32))) {
         for (int32_t i = 0; i < l->n; i++)
             check_one(&f, json_array_get(l->cases, (size_t)i), &l->play[i], l->vocab);
@@ -88,6 +90,9 @@ FORM(tp5_pp2, .tp = 5, .pp = 2, .c = 5)
 FORM(tp6_c3, .tp = 6, .pp = 1, .c = 3)
 FORM(tp7_whole, .tp = 7, .pp = 1, .c = 7, .cut = DR_EXPERTS_WHOLE)
 FORM(tp8, .tp = 8, .pp = 1, .c = 8)
+FORM(tp3_value, .tp = 3, .pp = 1, .c = 3, .exchange = DR_EXCHANGE_VALUE)
+FORM(tp4_pp2_value, .tp = 4, .pp = 2, .c = 2, .exchange = DR_EXCHANGE_VALUE)
+FORM(tp8_value, .tp = 8, .pp = 1, .c = 8, .exchange = DR_EXCHANGE_VALUE)
 FORM(pp3, .tp = 2, .pp = 3, .c = 1)
 FORM(pp4, .tp = 1, .pp = 4, .c = 1)
 FORM(tp8_pp4, .tp = 8, .pp = 4, .c = 4)
@@ -101,6 +106,9 @@ static CU_TestInfo tests[] = {
     {"lexi-15m gives its golden tokens on TP 6, cache cut in 3", tp6_c3},
     {"lexi-15m gives its golden tokens on TP 7, whole experts", tp7_whole},
     {"lexi-15m gives its golden tokens on TP 8", tp8},
+    {"lexi-15m gives its golden tokens on TP 3, values exchanged", tp3_value},
+    {"lexi-15m gives its golden tokens on TP 4, PP 2, cache cut in 2, values exchanged", tp4_pp2_value},
+    {"lexi-15m gives its golden tokens on TP 8, values exchanged", tp8_value},
     {"lexi-15m gives its golden tokens on TP 2, PP 3", pp3},
     {"lexi-15m gives its golden tokens on PP 4", pp4},
     {"lexi-15m gives its golden tokens on TP 8, PP 4", tp8_pp4},

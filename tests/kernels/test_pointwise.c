@@ -1,6 +1,8 @@
 /* test_pointwise.c - embedding, RMSNorm, rotation, gate, sum.
  * In:   random rows.      Out: checks against the formulas in double, and bit for bit across batches and
  * threads. Owns: nothing. Why:  the small ops between the products. */
+#include <float.h>
+
 #include "tests/kernels/material.h"
 #include "tests/support/runner.h"
 
@@ -139,11 +141,32 @@ static void add_arrays(void) {
     rig_fini(&r);
 }
 
+/* One bad value anywhere in a row, of each kind, between rows of the largest numbers and padding that is bad.
+ */
+static void finite_rows(void) {
+    struct rig r = rig_init(4);
+    struct pool p = {0};
+    enum { T = 37, DIM = 101, STRIDE = 104 };
+    static const float values[] = {INFINITY, -INFINITY, NAN, FLT_MAX, -FLT_MAX, FLT_MIN / 4};
+    float *x = pool_floats(&p, T * STRIDE, 1, 1);
+    uint8_t *bad = pool_take(&p, T);
+    for (int t = 0; t < T; t++) {
+        for (int i = DIM; i < STRIDE; i++) x[t * STRIDE + i] = NAN;
+        if (t % 7 < 6) x[t * STRIDE + t * 13 % DIM] = values[t % 7];
+    }
+    CHECK_OK(r.ops->finite(&(struct dr_finite){.bad = bad, .x = x, .n_tok = T, .dim = DIM, .stride = STRIDE},
+                           &r.stream));
+    for (int t = 0; t < T; t++) CU_ASSERT_EQUAL(bad[t], t % 7 < 3);
+    pool_fini(&p);
+    rig_fini(&r);
+}
+
 static CU_TestInfo cases[] = {
     {"owned ids give their row in every type and others give zeros", embed_rows},
     {"RMSNorm follows its formula, alone and in place with the same bits", rmsnorm_formula},
     {"rotation turns interleaved pairs by f64 angles and touches nothing else", rope_rotates_pairs},
     {"the sum of arrays is the sum", add_arrays},
+    {"rows with an infinity or a NaN are named, others not", finite_rows},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_pointwise = {.pName = "kernels/pointwise", .pTests = cases};

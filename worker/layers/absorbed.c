@@ -5,7 +5,16 @@
  * its own rows; partial results go back to the owners of the heads and meet by their log-sum-exp. One member:
  * the same code without the two exchanges.
  *
- * Rows pass in batches of DR_ABSORBED_BATCH, so that the exchange's memory has a bound. */
+ * What travels is the layout's choice. latent: queries and results in latent space, kv_lora + rope and
+ * kv_lora numbers a head; each member holds kv_b of its own heads. value: plain queries and values, nope +
+ * rope and v numbers a head; each member holds kv_b of all heads of the group and applies it to its own part.
+ * Both are linear in what they merge.
+ *
+ *     latent:  absorb own -> gather u -> attend -> exchange z -> merge -> W_UV own
+ *     value:   gather q -> absorb all -> attend -> W_UV all -> exchange values -> merge
+ *
+ * Rows pass in batches of DR_ABSORBED_BATCH, so that the exchange's memory has a bound. Buffers of several
+ * members hold block after block, member m's with the heads of m. */
 
 #include "worker/worker.h"
 
@@ -17,17 +26,18 @@ static size_t member_heads(const struct dr_worker *w, int32_t m) {
     return (size_t)dr_range_len(w->member_heads[m]);
 }
 
-/* u [n, heads, kv_lora + rope]: W_UK^T q_nope, then the rotated part as it is. */
-static dr_status absorb(struct dr_worker *w, const struct dr_layer *y, const struct batch *b, float *u) {
+/* u [n, heads of m, kv_lora + rope] of q [n, heads of m, nope + rope]: W_UK^T q_nope, then the rotated part
+ * as it is.
+ */
+static dr_status absorb(struct dr_worker *w, const struct dr_layer *y, int32_t n, int32_t m, const float *q,
+                        float *u) {
     const struct dr_config *c = w->config;
-    size_t qk = (size_t)dr_config_qk_dim(c), row = (size_t)dr_config_row_dim(c),
-           heads = member_heads(w, w->shard.member);
-    const float *q = dr_worker_floats(w, DR_BUF_Q) + (size_t)b->first * heads * qk;
+    size_t qk = (size_t)dr_config_qk_dim(c), row = (size_t)dr_config_row_dim(c), heads = member_heads(w, m);
     struct dr_linear_heads op = {
         .y = u,
         .x = q,
-        .w = y->uk_t,
-        .n_tok = b->n,
+        .w = y->uk_t + dr_worker_held_at(w, m),
+        .n_tok = n,
         .n_head = (int32_t)heads,
         .y_stride = heads * row,
         .y_head_stride = row,
@@ -35,31 +45,46 @@ static dr_status absorb(struct dr_worker *w, const struct dr_layer *y, const str
         .x_head_stride = qk,
     };
     DR_TRY(dr_project_heads(w, op));
-    dr_copy_rows(u + c->kv_lora, row * 4, q + c->nope_dim, qk * 4, (size_t)c->rope_dim * 4,
-                 (size_t)b->n * heads, w->stream);
+    dr_copy_rows(u + c->kv_lora, row * 4, q + c->nope_dim, qk * 4, (size_t)c->rope_dim * 4, (size_t)n * heads,
+                 w->stream);
     return dr_ok();
 }
 
-/* Queries of all heads of the group: block m holds member m's [n, heads, row]. Returns its start in *out. */
-static dr_status gather_queries(struct dr_worker *w, int32_t layer, const struct batch *b, float *own,
-                                float **out) {
+/* [n, heads of m, v] at y, `y_stride` elements between rows, of z [n, heads of m, kv_lora]: W_UV z. */
+static dr_status values(struct dr_worker *w, const struct dr_layer *layer, int32_t n, int32_t m,
+                        const float *z, float *y) {
+    size_t heads = member_heads(w, m), lat = (size_t)w->config->kv_lora, v = (size_t)w->config->v_dim;
+    struct dr_linear_heads op = {
+        .y = y,
+        .x = z,
+        .w = layer->uv + dr_worker_held_at(w, m),
+        .n_tok = n,
+        .n_head = (int32_t)heads,
+        .y_stride = heads * v,
+        .y_head_stride = v,
+        .x_stride = heads * lat,
+        .x_head_stride = lat,
+    };
+    return dr_project_heads(w, op);
+}
+
+/* Everybody's [n, heads of m, width] into `all`, from this rank's `own`. */
+static dr_status gather(struct dr_worker *w, int32_t layer, const struct batch *b, size_t width,
+                        const float *own, float *all) {
     size_t bytes[DR_GROUP_MEMBERS_MAX], at[DR_GROUP_MEMBERS_MAX], sum = 0;
     struct dr_call_name name = {.what = DR_WHAT_QUERY, .layer = layer, .index = b->index};
-    *out = own;
-    if (w->layout->c == 1) return dr_ok();
-    *out = dr_worker_floats(w, DR_BUF_U);
     for (int32_t m = 0; m < w->layout->c; m++) {
         at[m] = sum;
-        bytes[m] = (size_t)b->n * member_heads(w, m) * (size_t)dr_config_row_dim(w->config) * 4;
+        bytes[m] = (size_t)b->n * member_heads(w, m) * width * 4;
         sum += bytes[m];
     }
-    return dr_ledger_allgatherv(&w->ledger, DR_GROUP_CACHE, name, own, *out, bytes, at);
+    return dr_ledger_allgatherv(&w->ledger, DR_GROUP_CACHE, name, own, all, bytes, at);
 }
 
 /* PART: for each member m, o [n, heads of m, kv_lora] then lse [n, heads of m], over this rank's rows of the
- * cache. */
-static dr_status partials(struct dr_worker *w, int32_t index, const struct batch *b, const float *u,
-                          float *part) {
+ * cache. u: for each member [n, heads of m, kv_lora + rope]. */
+static dr_status attend(struct dr_worker *w, int32_t index, const struct batch *b, const float *u,
+                        float *part) {
     const struct dr_config *c = w->config;
     for (int32_t m = 0; m < w->layout->c; m++) {
         size_t heads = member_heads(w, m), cells = (size_t)b->n * heads;
@@ -84,75 +109,92 @@ static dr_status partials(struct dr_worker *w, int32_t index, const struct batch
     return dr_ok();
 }
 
-/* Each member ends with its own heads' parts of all members and merges them in member order: *z [n, heads,
- * kv_lora]. */
-static dr_status exchange(struct dr_worker *w, int32_t layer, const struct batch *b, float *part,
-                          const float **z) {
+/* Each member ends with its own heads' parts of all members and merges them in member order: out [n, own
+ * heads, width]. part: for each member m [n, heads of m, width] then lse [n, heads of m]. */
+static dr_status exchange(struct dr_worker *w, int32_t layer, const struct batch *b, size_t width,
+                          const float *part, float *out) {
     size_t send[DR_GROUP_MEMBERS_MAX], send_at[DR_GROUP_MEMBERS_MAX], recv[DR_GROUP_MEMBERS_MAX],
         recv_at[DR_GROUP_MEMBERS_MAX];
     const float *part_o[DR_GROUP_MEMBERS_MAX], *part_lse[DR_GROUP_MEMBERS_MAX];
-    size_t lat = (size_t)w->config->kv_lora, sum = 0, cells = (size_t)b->n * member_heads(w, w->shard.member);
+    size_t sum = 0, cells = (size_t)b->n * member_heads(w, w->shard.member);
     const float *in = dr_worker_floats(w, DR_BUF_PART_IN);
     struct dr_call_name name = {.what = DR_WHAT_PARTIAL, .layer = layer, .index = b->index};
-    *z = part;
-    if (w->layout->c == 1) return dr_ok();
     for (int32_t m = 0; m < w->layout->c; m++) {
-        send[m] = (size_t)b->n * member_heads(w, m) * (lat + 1) * 4;
+        send[m] = (size_t)b->n * member_heads(w, m) * (width + 1) * 4;
         send_at[m] = sum;
         sum += send[m];
-        recv[m] = cells * (lat + 1) * 4;
+        recv[m] = cells * (width + 1) * 4;
         recv_at[m] = (size_t)m * recv[m];
-        part_o[m] = in + (size_t)m * cells * (lat + 1);
-        part_lse[m] = part_o[m] + cells * lat;
+        part_o[m] = in + (size_t)m * cells * (width + 1);
+        part_lse[m] = part_o[m] + cells * width;
     }
     struct dr_attn_merge merge = {
-        .o = dr_worker_floats(w, DR_BUF_Z),
+        .o = out,
         .part_o = part_o,
         .part_lse = part_lse,
         .c = w->layout->c,
         .n_tok = b->n,
         .n_head = dr_range_len(w->shard.heads),
-        .dim = w->config->kv_lora,
+        .dim = (int32_t)width,
     };
     DR_TRY(dr_ledger_alltoallv(&w->ledger, name, part, send, send_at, dr_worker_buffer(w, DR_BUF_PART_IN),
                                recv, recv_at));
-    *z = merge.o;
     return w->ops->attn_merge(&merge, w->stream);
 }
 
-/* HEADS of the batch: W_UV z. */
-static dr_status values(struct dr_worker *w, const struct dr_layer *y, const struct batch *b,
-                        const float *z) {
-    size_t heads = member_heads(w, w->shard.member), lat = (size_t)w->config->kv_lora,
-           v = (size_t)w->config->v_dim;
-    struct dr_linear_heads op = {
-        .y = dr_worker_floats(w, DR_BUF_HEADS) + (size_t)b->first * heads * v,
-        .x = z,
-        .w = y->uv,
-        .n_tok = b->n,
-        .n_head = (int32_t)heads,
-        .y_stride = heads * v,
-        .y_head_stride = v,
-        .x_stride = heads * lat,
-        .x_head_stride = lat,
-    };
-    return dr_project_heads(w, op);
+static dr_status run_latent(struct dr_worker *w, const struct dr_layer *y, int32_t index,
+                            const struct batch *b, const float *q, float *heads) {
+    const int32_t me = w->shard.member, layer = w->shard.layers.begin + index;
+    const bool cut = w->layout->c > 1;
+    float *own = dr_worker_floats(w, DR_BUF_U_OWN), *u = cut ? dr_worker_floats(w, DR_BUF_U) : own;
+    float *part = dr_worker_floats(w, DR_BUF_PART), *z = cut ? dr_worker_floats(w, DR_BUF_Z) : part;
+    DR_TRY(absorb(w, y, b->n, me, q, own));
+    if (cut) DR_TRY(gather(w, layer, b, (size_t)dr_config_row_dim(w->config), own, u));
+    dr_parts_enter(&w->parts, DR_PART_ATTENTION);
+    DR_TRY(attend(w, index, b, u, part));
+    if (cut) DR_TRY(exchange(w, layer, b, (size_t)w->config->kv_lora, part, z));
+    dr_parts_enter(&w->parts, DR_PART_PROJECT);
+    return values(w, y, b->n, me, z, heads);
+}
+
+static dr_status run_value(struct dr_worker *w, const struct dr_layer *y, int32_t index,
+                           const struct batch *b, const float *own, float *heads) {
+    const size_t qk = (size_t)dr_config_qk_dim(w->config), row = (size_t)dr_config_row_dim(w->config),
+                 lat = (size_t)w->config->kv_lora, v = (size_t)w->config->v_dim;
+    const int32_t layer = w->shard.layers.begin + index;
+    float *q = dr_worker_floats(w, DR_BUF_Q_ALL), *u = dr_worker_floats(w, DR_BUF_U);
+    float *part = dr_worker_floats(w, DR_BUF_PART), *part_v = dr_worker_floats(w, DR_BUF_PART_V);
+    DR_TRY(gather(w, layer, b, qk, own, q));
+    for (size_t m = 0, at = 0; m < (size_t)w->layout->c;
+         at += (size_t)b->n * member_heads(w, (int32_t)m), m++)
+        DR_TRY(absorb(w, y, b->n, (int32_t)m, q + at * qk, u + at * row));
+    dr_parts_enter(&w->parts, DR_PART_ATTENTION);
+    DR_TRY(attend(w, index, b, u, part));
+    dr_parts_enter(&w->parts, DR_PART_PROJECT);
+    for (size_t m = 0, at = 0; m < (size_t)w->layout->c; m++) {
+        const size_t cells = (size_t)b->n * member_heads(w, (int32_t)m);
+        const float *from = part + at * (lat + 1);
+        float *to = part_v + at * (v + 1);
+        DR_TRY(values(w, y, b->n, (int32_t)m, from, to));
+        dr_copy_rows(to + cells * v, 0, from + cells * lat, 0, cells * 4, 1, w->stream); /* log-sum-exps */
+        at += cells;
+    }
+    dr_parts_enter(&w->parts, DR_PART_ATTENTION);
+    DR_TRY(exchange(w, layer, b, v, part_v, heads));
+    dr_parts_enter(&w->parts, DR_PART_PROJECT);
+    return dr_ok();
 }
 
 dr_status dr_attention_absorbed(struct dr_worker *w, int32_t index) {
     const struct dr_layer *y = &w->model.layer[index];
-    float *own = dr_worker_floats(w, DR_BUF_U_OWN), *part = dr_worker_floats(w, DR_BUF_PART), *u;
-    int32_t layer = w->shard.layers.begin + index;
-    const float *z;
+    const size_t own = member_heads(w, w->shard.member), qk = (size_t)dr_config_qk_dim(w->config),
+                 v = (size_t)w->config->v_dim;
+    const bool value = w->layout->c > 1 && w->layout->exchange == DR_EXCHANGE_VALUE;
     for (struct batch b = {0}; b.first < w->n_absorbed; b.first += DR_ABSORBED_BATCH, b.index++) {
         b.n = dr_min_i32(w->n_absorbed - b.first, DR_ABSORBED_BATCH);
-        DR_TRY(absorb(w, y, &b, own));
-        DR_TRY(gather_queries(w, layer, &b, own, &u));
-        dr_parts_enter(&w->parts, DR_PART_ATTENTION);
-        DR_TRY(partials(w, index, &b, u, part));
-        DR_TRY(exchange(w, layer, &b, part, &z));
-        dr_parts_enter(&w->parts, DR_PART_PROJECT);
-        DR_TRY(values(w, y, &b, z));
+        const float *q = dr_worker_floats(w, DR_BUF_Q) + (size_t)b.first * own * qk;
+        float *heads = dr_worker_floats(w, DR_BUF_HEADS) + (size_t)b.first * own * v;
+        DR_TRY(value ? run_value(w, y, index, &b, q, heads) : run_latent(w, y, index, &b, q, heads));
     }
     return dr_ok();
 }

@@ -97,7 +97,7 @@ static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, con
     DR_TRY(gather(w, index, g->slot, p, latent));
     dr_parts_enter(&w->parts, DR_PART_PROJECT);
     DR_TRY(expand(w, y->uk, p->n, latent, k));
-    DR_TRY(expand(w, y->uv, p->n, latent, v));
+    DR_TRY(expand(w, y->uv + dr_worker_held_at(w, w->shard.member), p->n, latent, v));
     dr_parts_enter(&w->parts, DR_PART_ATTENTION);
     DR_TRY(w->ops->attn_expanded(&op, w->stream));
     dr_parts_enter(&w->parts, DR_PART_PROJECT);

@@ -1,10 +1,10 @@
 /* head.c - output rows to tokens, log-probabilities or raw logits.
- * In:   HIDDEN of the last stage.      Out: result rows in the order of the plan; logits through the sink.
- * Owns: nothing.
- * Why:  only rows with an output pass norm and head, DR_OUT_BATCH at a time, so that logits need no memory
- * for a whole step. */
+ * In:   HIDDEN of the last stage.      Out: result rows in the order of the plan, bad slots; logits through
+ * the sink. Owns: nothing. Why:  only rows with an output pass norm and head, DR_OUT_BATCH at a time, so that
+ * logits need no memory for a whole step. */
 
 #include <assert.h>
+#include <string.h>
 
 #include "worker/worker.h"
 
@@ -170,9 +170,31 @@ static dr_status send_logits(struct dr_worker *w, const struct out_batch *b, con
     return dr_ok();
 }
 
+/* Names the slots whose rows are not all finite, output rows or not: their cache pages must not be used. All
+ * ranks of the stage have the same rows; the one that sends results looks. */
+static dr_status find_bad(struct dr_worker *w) {
+    uint8_t *bad = dr_worker_buffer(w, DR_BUF_BAD);
+    int32_t *slot = dr_worker_buffer(w, DR_BUF_BAD_SLOT);
+    struct dr_finite op = {
+        .bad = bad,
+        .x = dr_worker_floats(w, DR_BUF_HIDDEN),
+        .n_tok = w->n_row,
+        .dim = w->config->dim,
+        .stride = (size_t)w->config->dim,
+    };
+    if (w->shard.t != 0) return dr_ok();
+    DR_TRY(w->ops->finite(&op, w->stream));
+    for (int32_t i = 0; i < w->plan->n_segment; i++) {
+        const struct dr_segment *g = &w->plan->segment[i];
+        if (memchr(bad + w->run[i].first_row, 1, (size_t)g->n_rows)) slot[w->n_bad++] = g->slot;
+    }
+    return dr_ok();
+}
+
 dr_status dr_head(struct dr_worker *w) {
     float *logits = dr_worker_floats(w, DR_BUF_LOGITS);
     struct out_batch b = {0};
+    DR_TRY(find_bad(w));
     for (; next_batch(w, &b); b.index++) {
         DR_TRY(logits_of(w, &b, logits));
         dr_parts_enter(&w->parts, DR_PART_SAMPLER);

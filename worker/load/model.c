@@ -24,23 +24,19 @@ static struct dr_weight weight_of(const struct dr_holding *h, const uint8_t *blo
     };
 }
 
-/* A head has three holdings, in this order: W_UK^T, W_UK, W_UV. */
-static dr_status place_head(struct dr_layer *y, const struct dr_shard *s, const struct dr_config *c,
-                            const struct dr_holding *h, struct dr_weight w) {
-    int32_t i = h->head - s->heads.begin;
-    if (i < 0 || i >= dr_range_len(s->heads))
-        return dr_ok(); /* another member's head, kept for the value exchange */
+/* A head has up to three holdings: W_UK^T, W_UK, W_UV. */
+static void place_head(struct dr_layer *y, const struct dr_shard *s, struct dr_range held,
+                       const struct dr_config *c, const struct dr_holding *h, struct dr_weight w) {
     if (h->kind == DR_HOLD_TRANSPOSED)
-        y->uk_t[i] = w;
+        y->uk_t[h->head - held.begin] = w;
     else if (h->row0 % (c->nope_dim + c->v_dim) == 0)
-        y->uk[i] = w;
+        y->uk[h->head - s->heads.begin] = w;
     else
-        y->uv[i] = w;
-    return dr_ok();
+        y->uv[h->head - held.begin] = w;
 }
 
 static dr_status place(struct dr_model *m, const struct dr_config *c, const struct dr_shard *s,
-                       const struct dr_holding *h, const uint8_t *block) {
+                       struct dr_range held, const struct dr_holding *h, const uint8_t *block) {
     struct dr_weight w = weight_of(h, block);
     const float *vector = (const float *)w.data;
     int32_t at = h->layer < c->n_layer ? h->layer - s->layers.begin : m->n_layer - 1;
@@ -80,7 +76,8 @@ static dr_status place(struct dr_model *m, const struct dr_config *c, const stru
         y->kv_a_norm = vector;
         break;
     case DR_ROLE_KV_B:
-        return place_head(y, s, c, h, w);
+        place_head(y, s, held, c, h, w);
+        break;
     case DR_ROLE_O:
         y->o = w;
         break;
@@ -139,7 +136,8 @@ static dr_status place(struct dr_model *m, const struct dr_config *c, const stru
 dr_status dr_model_init(struct dr_model *m, const struct dr_config *c, const struct dr_layout *l,
                         int32_t rank, const struct dr_holding *list, int32_t n, const uint8_t *block) {
     struct dr_shard s = dr_layout_shard(c, l, rank);
-    size_t layers = (size_t)dr_range_len(s.layers) + s.mtp, heads = (size_t)dr_range_len(s.heads);
+    const struct dr_range held = dr_layout_held_heads(l, &s);
+    size_t layers = (size_t)dr_range_len(s.layers) + s.mtp, heads = (size_t)dr_range_len(held);
     size_t experts = c->n_expert > 0 ? (size_t)dr_range_len(s.experts) : 0;
     size_t bytes = layers * (sizeof *m->layer + 3 * heads * sizeof(struct dr_weight) +
                              experts * sizeof(struct dr_expert));
@@ -156,7 +154,7 @@ dr_status dr_model_init(struct dr_model *m, const struct dr_config *c, const str
         y->expert = dr_arena_take(&made.tables, experts * sizeof *y->expert, 64);
     }
     for (int32_t i = 0; i < n; i++) {
-        dr_status st = place(&made, c, &s, &list[i], block);
+        dr_status st = place(&made, c, &s, held, &list[i], block);
         if (st.code != DR_OK) {
             dr_model_fini(&made);
             return st;

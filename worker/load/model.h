@@ -13,7 +13,9 @@ struct dr_layer {
     const float *q_a_norm, *kv_a_norm;   /* [q_lora] or NULL, [kv_lora] */
     struct dr_weight q_a, q;             /* [q_lora, dim] if q_lora > 0; own heads x qk rows of q_b or q */
     struct dr_weight kv_a, o;            /* [kv_lora + rope, dim]; [dim, own heads x v] */
-    struct dr_weight *uk_t, *uk, *uv;    /* [own heads] of [kv_lora, nope], [nope, kv_lora], [v, kv_lora] */
+    /* of [kv_lora, nope], [nope, kv_lora], [v, kv_lora]: [own heads] each; with the value exchange uk_t and
+     * uv [heads of the cache group] */
+    struct dr_weight *uk_t, *uk, *uv;
     bool moe, has_shared;
     struct dr_expert mlp;     /* dense layers */
     struct dr_weight router;  /* [n_expert, dim] */

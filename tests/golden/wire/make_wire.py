@@ -99,7 +99,7 @@ put("step_report-least", 5, fix64(1, EPOCH) + num(2, 0) + num(3, 0) + num(4, 0) 
 ROW_FULL = (num(1, 12) + num(2, 66) + num(3, 0) + nums(4, [7, 8, 9]) + flts(5, [-0.5, -1.25, -2]) + num(6, 2) + nums(7, [7, 1048575]) +
             flts(8, [-0.5, -3.75]))
 ROW_FAULT = num(1, 13) + num(2, 0) + num(3, 1) + num(6, 0)
-put("step_result-full", 6, fix64(1, EPOCH) + num(2, 8841) + raw(3, ROW_FULL) + raw(3, ROW_FAULT))
+put("step_result-full", 6, fix64(1, EPOCH) + num(2, 8841) + raw(3, ROW_FULL) + raw(3, ROW_FAULT) + nums(4, [13, 1023]))
 put("step_result-least", 6, fix64(1, EPOCH) + num(2, 0))
 LOGITS_HEAD = "<QQQiiii"
 put("logits-full", 7, struct.pack(LOGITS_HEAD, EPOCH, 8841, 99, 1023, 16777215, 1048573, 3) + struct.pack("<fff", 1.5, -2.25, 1e-30))
@@ -114,9 +114,9 @@ put("link_hello-full", 32, num(1, 1) + raw(2, bytes(range(200, 232))))
 put("link_hello-least", 32, num(1, 0) + raw(2, bytes(32)))
 put("submit-full", 33, fix64(1, 0xD1D2D3D4D5D6D7D8) + nums(2, [0, 127, 128, 16384, 1048575]) + num(3, 4) + num(4, 512) + num(5, 16) + num(6, 1) +
     nums(7, [1, 1048575]) + raw(8, FULL_SAMPLING) + nums(9, [5, 6]) + flts(10, [1.5, -1.5]) + num(11, 20) + num(12, 1) + num(13, -3) +
-    num(14, 4294967295) + text(15, "tenant-a"))
+    num(14, 4294967295) + text(15, "tenant-a") + text(16, "salt-b"))
 put("submit-least", 33, fix64(1, 0) + nums(2, [0]) + num(3, 0) + num(4, 0) + num(5, 0) + num(6, 0) + raw(8, LEAST_SAMPLING) +
-    num(11, -1) + num(12, 0) + num(13, 0) + num(14, 0) + text(15, ""))
+    num(11, -1) + num(12, 0) + num(13, 0) + num(14, 0) + text(15, "") + text(16, ""))
 put("cancel", 34, num(1, 0xD1D2D3D4D5D6D7D8))
 put("drain", 35, num(1, 0))
 put("reset_prefix", 36, num(1, 0))
@@ -148,8 +148,8 @@ put("done-full", 52, fix64(1, 0xD1D2D3D4D5D6D7D8) + num(2, 5) + num(3, 429496729
     num(9, 6000000000) + num(10, 7000000000) + num(11, 8000000000))
 put("done-least", 52, fix64(1, 0) + b"".join(num(t, 0) for t in range(2, 12)))
 put("alive", 53, num(1, 0))
-put("stats-full", 54, b"".join(num(t, 1000000 * t) for t in range(1, 15)) + nums(15, [11, 22, 33, 44, 55]))
-put("stats-least", 54, b"".join(num(t, 0) for t in range(1, 15)) + nums(15, [0] * 5))
+put("stats-full", 54, b"".join(num(t, 1000000 * t) for t in range(1, 15)) + nums(15, [11, 22, 33, 44, 55]) + num(16, 16000000))
+put("stats-least", 54, b"".join(num(t, 0) for t in range(1, 15)) + nums(15, [0] * 5) + num(16, 0))
 put("cluster_fault", 55, num(1, -1) + num(2, 9) + text(3, "epoch lost"))
 put("progress-full", 56, num(1, 1023) + num(2, 1 << 35) + num(3, U64 - 1))
 put("progress-least", 56, num(1, 0) + num(2, 0) + num(3, 0))

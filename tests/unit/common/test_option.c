@@ -37,7 +37,7 @@ static const struct {
     {DR_CMD_SERVE, "--no-port", "--no-port: no such option of serve; --help lists them"},
     {DR_CMD_GENERATE, "--port 80", "--port: not an option of generate; it belongs to serve"},
     {DR_CMD_TOKENIZE, "--tp 2",
-     "--tp: not an option of tokenize; it belongs to serve, generate, chat, score, inspect, bench, "
+     "--tp: not an option of tokenize; it belongs to serve, generate, chat, score, inspect, plan, bench, "
      "coordinator, worker"},
     {DR_CMD_BENCH, "--reps 0", "--reps: expected a whole number from 1 to 1000, found '0'"},
     {DR_CMD_SERVE, "--reps 2", "--reps: not an option of serve; it belongs to bench"},

@@ -21,8 +21,8 @@ struct dr_config fake_config(void) {
         .model_type = "deepseek_v3",
         .vocab = FAKE_VOCAB,
         .dim = 32,
-        .n_layer = 2,
-        .n_dense_layer = 2,
+        .n_layer = 3,
+        .n_dense_layer = 3,
         .moe_freq = 1,
         .n_head = 4,
         .kv_lora = 16,
@@ -37,19 +37,21 @@ struct dr_config fake_config(void) {
 }
 
 struct dr_layout fake_layout(struct fake_wish w) {
-    return (struct dr_layout){
+    const int32_t pp = w.pp ? w.pp : 1;
+    struct dr_layout l = {
         .tp = 1,
-        .pp = 1,
+        .pp = pp,
         .c = 1,
-        .n_rank = 1,
+        .n_rank = pp,
         .page_tokens = w.page_tokens,
         .page_rows = w.page_tokens,
         .context = w.context,
         .seqs_max = w.seqs_max,
         .step_tokens = w.step_tokens,
         .n_page = w.n_page,
-        .layer_begin = {0, 2},
     };
+    for (int32_t s = 0; s <= pp; s++) l.layer_begin[s] = 3 * s / pp;
+    return l;
 }
 
 struct dr_submit fake_submit(uint64_t request, const uint32_t *ids, int32_t n, int32_t max_tokens) {
@@ -70,7 +72,8 @@ void fake_init(struct fake *f, const struct dr_layout *l) {
     f->row = calloc((size_t)l->step_tokens, sizeof *f->row);
     f->top = calloc((size_t)l->step_tokens * DR_TOP_MAX, sizeof *f->top);
     f->logits = calloc((size_t)l->step_tokens * 2, sizeof *f->logits);
-    if (!f->cache || !f->slot || !f->row || !f->top || !f->logits) abort();
+    f->bad = calloc((size_t)l->seqs_max, sizeof *f->bad);
+    if (!f->bad || !f->cache || !f->slot || !f->row || !f->top || !f->logits) abort();
 }
 
 void fake_fini(struct fake *f) {
@@ -79,11 +82,17 @@ void fake_fini(struct fake *f) {
     free(f->row);
     free(f->top);
     free(f->logits);
+    free(f->bad);
 }
 
 /* What a row leaves in the cache. */
-static uint64_t content(uint32_t id, int32_t position, enum dr_tokens_role role) {
-    return mix(((uint64_t)id << 32) ^ ((uint64_t)(uint32_t)position << 1) ^ (role == DR_TOKENS_GENERATED));
+static uint64_t content(const struct fake *f, uint32_t id, int32_t position, enum dr_tokens_role role) {
+    bool generated = role == DR_TOKENS_GENERATED && f->reuse != DR_REUSE_ANY;
+    return mix(((uint64_t)id << 32) ^ ((uint64_t)(uint32_t)position << 1) ^ generated);
+}
+
+static bool bad_row(const struct fake *f, uint64_t content_) {
+    return f->faults && content_ % 2048 == 3;
 }
 
 static uint64_t fold(uint64_t chain, uint64_t x) {
@@ -120,7 +129,7 @@ static void open_slot(struct fake *f, const struct dr_open *o) {
     CU_ASSERT_FATAL(o->slot >= 0 && o->slot < f->layout->seqs_max);
     struct fake_slot *s = &f->slot[o->slot];
     CU_ASSERT(!s->open);
-    *s = (struct fake_slot){.open = true, .facts = *o};
+    *s = (struct fake_slot){.open = true, .facts = *o, .n_done = -1};
     uint8_t once[FAKE_VOCAB] = {0};
     for (int32_t i = 0; i < o->n_seen_prompt; i++) {
         CU_ASSERT(once[o->seen_prompt[i]]++ == 0);
@@ -151,20 +160,28 @@ static void apply_state(struct fake *f, const struct dr_step_plan *plan) {
 
 static void write_rows(struct fake *f, const struct dr_segment *g) {
     struct fake_slot *s = &f->slot[g->slot];
-    bool prompt = g->first < s->facts.n_prompt;
+    bool prompt = g->first < s->facts.n_prompt, bad = false;
+    if (s->n_done < 0) { /* the first rows of this slot: what is before them was found in the cache */
+        CU_ASSERT(g->first % f->layout->page_tokens == 0 && (g->first == 0 || f->reuse != DR_REUSE_OFF));
+        s->n_done = g->first;
+        s->form = g->form;
+    }
     CU_ASSERT(s->open && g->source == DR_SOURCE_IDS && g->n_rows > 0 && g->first == s->n_done);
     CU_ASSERT(g->role == (prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED));
-    CU_ASSERT(g->form == (prompt ? DR_FORM_EXPANDED : DR_FORM_ABSORBED));
+    CU_ASSERT(prompt || g->form == DR_FORM_ABSORBED);
+    CU_ASSERT(!prompt || (g->form == s->form && (f->reuse == DR_REUSE_ANY || g->form == DR_FORM_EXPANDED)));
     CU_ASSERT(!prompt || g->first + g->n_rows <= s->facts.n_prompt);
     CU_ASSERT_FATAL(g->first + g->n_rows <= s->n_page * f->layout->page_tokens);
     CU_ASSERT(g->first + g->n_rows <= f->layout->context);
     for (int32_t i = 0; i < g->n_rows; i++) {
         int32_t p = g->first + i;
         uint32_t page = s->page[p / f->layout->page_tokens];
-        f->cache[page * (uint32_t)f->layout->page_tokens + (uint32_t)(p % f->layout->page_tokens)] =
-            content(g->ids[i], p, g->role);
+        uint64_t row = content(f, g->ids[i], p, g->role);
+        f->cache[page * (uint32_t)f->layout->page_tokens + (uint32_t)(p % f->layout->page_tokens)] = row;
+        bad = bad || bad_row(f, row);
     }
     s->n_done += g->n_rows;
+    if (bad) f->bad[f->n_bad++] = g->slot;
 }
 
 static struct dr_result_row *new_row(struct fake *f, const struct dr_segment *g, int32_t position,
@@ -222,7 +239,7 @@ static void output_rows(struct fake *f, const struct dr_segment *g) {
 struct dr_step_result fake_step(struct fake *f, const struct dr_step_plan *plan) {
     int32_t rows = 0;
     apply_state(f, plan);
-    f->n_row = f->n_logits = 0;
+    f->n_row = f->n_logits = f->n_bad = 0;
     CU_ASSERT(plan->n_segment > 0 && plan->n_segment <= f->layout->seqs_max);
     for (int32_t i = 0; i < plan->n_segment; i++) {
         for (int32_t k = 0; k < i; k++) CU_ASSERT(plan->segment[k].slot != plan->segment[i].slot);
@@ -231,8 +248,12 @@ struct dr_step_result fake_step(struct fake *f, const struct dr_step_plan *plan)
     }
     CU_ASSERT(rows <= f->layout->step_tokens);
     for (int32_t i = 0; i < plan->n_segment; i++) output_rows(f, &plan->segment[i]);
-    return (struct dr_step_result){
-        .epoch = plan->epoch, .step = plan->step, .n_row = f->n_row, .row = f->row};
+    return (struct dr_step_result){.epoch = plan->epoch,
+                                   .step = plan->step,
+                                   .n_row = f->n_row,
+                                   .row = f->row,
+                                   .n_bad = f->n_bad,
+                                   .bad = f->bad};
 }
 
 static bool is_end(const struct dr_submit *s, uint32_t id, int32_t n) {
@@ -245,6 +266,7 @@ static bool is_end(const struct dr_submit *s, uint32_t id, int32_t n) {
 void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer *out) {
     uint64_t chain = 0, seen_prompt = 0, seen_output = 0;
     uint8_t once[FAKE_VOCAB] = {0};
+    bool bad = false;
     int32_t n_prompt = s->n_ids - s->n_delivered;
     int32_t most =
         s->max_tokens < f->layout->context - s->n_ids ? s->max_tokens : f->layout->context - s->n_ids;
@@ -253,7 +275,9 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
     out->stop_id = UINT32_MAX;
     for (int32_t p = 0; p < s->n_ids; p++) {
         bool prompt = p < n_prompt;
-        chain = fold(chain, content(s->ids[p], p, prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED));
+        uint64_t row = content(f, s->ids[p], p, prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED);
+        chain = fold(chain, row);
+        bad = bad || bad_row(f, row);
         if (s->prompt_top >= 0 && p + 1 < n_prompt)
             out->score[out->n_scored++] = logprob_of(chain, s->ids[p + 1]);
         if (!prompt)
@@ -261,10 +285,14 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
         else if (once[s->ids[p]]++ == 0)
             seen_prompt += mix(s->ids[p]);
     }
+    if (bad) {
+        out->finish = DR_FINISH_NUMERIC;
+        return;
+    }
     for (int32_t p = s->n_ids; out->n < most; p++) {
         uint64_t h = state_hash(chain, &s->sampling, seen_prompt, seen_output);
         uint32_t id = (uint32_t)(h % FAKE_VOCAB);
-        if (faulty(f, h)) {
+        if (faulty(f, h) || bad) {
             out->finish = DR_FINISH_NUMERIC;
             return;
         }
@@ -276,6 +304,8 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
             return;
         }
         seen_output += mix(id);
-        chain = fold(chain, content(id, p, DR_TOKENS_GENERATED));
+        uint64_t row = content(f, id, p, DR_TOKENS_GENERATED);
+        chain = fold(chain, row);
+        bad = bad_row(f, row);
     }
 }

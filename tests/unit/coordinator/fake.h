@@ -15,21 +15,24 @@ struct fake_slot {
     bool open;
     struct dr_open facts; /* arrays are not kept */
     int32_t n_page, n_done;
-    uint32_t page[1024];
+    uint32_t page[8192];
     uint64_t seen_prompt, seen_output;
+    enum dr_form form; /* of its prompt rows */
 };
 
 struct fake {
     const struct dr_layout *layout;
     uint64_t *cache;        /* [n_page * page_tokens] */
     struct fake_slot *slot; /* [seqs_max] */
-    int32_t n_row, n_logits;
+    int32_t *bad;           /* [seqs_max] */
+    int32_t n_row, n_logits, n_bad;
     struct dr_result_row *row; /* [step_tokens] */
     struct dr_top *top;        /* [step_tokens * DR_TOP_MAX] */
     struct dr_logits *logits;  /* [step_tokens * 2] */
     float value[FAKE_VOCAB];
     uint64_t step;
-    bool faults; /* one row in 512 is NaN */
+    bool faults;         /* one drawn row in 512 is NaN, and one computed row in 2,048 */
+    enum dr_reuse reuse; /* as the core's: with ANY a row does not depend on its role */
 };
 
 void fake_init(struct fake *f, const struct dr_layout *layout);
@@ -53,6 +56,9 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
 struct dr_config fake_config(void);
 struct fake_wish {
     int32_t context, seqs_max, step_tokens, n_page, page_tokens;
+    int32_t pp; /* 0: 1 */
+    enum dr_reuse reuse;
+    uint64_t step_ns;
 };
 struct dr_layout fake_layout(struct fake_wish w);
 struct dr_submit fake_submit(uint64_t request, const uint32_t *ids, int32_t n, int32_t max_tokens);

@@ -13,9 +13,16 @@
 void rig_init(struct rig *g, struct fake_wish w) {
     *g = (struct rig){.config = fake_config(), .layout = fake_layout(w), .now = 1000};
     struct dr_core_setup setup = {
-        .config = &g->config, .layout = &g->layout, .epoch = 77, .deadline_scale = 1};
+        .config = &g->config,
+        .layout = &g->layout,
+        .epoch = 77,
+        .deadline_scale = 1,
+        .reuse = w.reuse,
+        .step_ns = w.step_ns,
+    };
     CU_ASSERT_FATAL(dr_core_create(&setup, &g->core).code == DR_OK);
     fake_init(&g->fake, &g->layout);
+    g->fake.reuse = w.reuse;
     g->told = calloc(RIG_REQUESTS_MAX, sizeof *g->told);
     CU_ASSERT_FATAL(g->told != NULL);
 }
@@ -24,6 +31,11 @@ void rig_fini(struct rig *g) {
     dr_core_destroy(g->core);
     fake_fini(&g->fake);
     free(g->told);
+    for (int32_t i = 0; i < RIG_FLIGHTS_MAX; i++) {
+        free(g->flight[i].row);
+        free(g->flight[i].top);
+        free(g->flight[i].bad);
+    }
 }
 
 static void trace(struct rig *g, uint64_t x) {
@@ -98,11 +110,37 @@ void rig_cancel(struct rig *g, uint64_t request) {
     drain(g);
 }
 
+static void *grown(void *old, size_t n, size_t size) {
+    void *at = realloc(old, (n + 1) * size);
+    CU_ASSERT_FATAL(at != NULL);
+    return at;
+}
+
+/* Keeps a result of the fake, whose rows live until its next step. */
+static void keep(struct rig *g, const struct dr_step_result *r) {
+    CU_ASSERT_FATAL(g->n_flight < RIG_FLIGHTS_MAX);
+    struct rig_flight *f = &g->flight[g->n_flight++];
+    f->row = grown(f->row, (size_t)r->n_row, sizeof *f->row);
+    f->top = grown(f->top, (size_t)r->n_row * DR_TOP_MAX, sizeof *f->top);
+    f->bad = grown(f->bad, (size_t)r->n_bad, sizeof *f->bad);
+    f->result = *r;
+    f->result.row = f->row;
+    f->result.bad = f->bad;
+    memcpy(f->bad, r->bad, (size_t)r->n_bad * sizeof *f->bad);
+    for (int32_t i = 0; i < r->n_row; i++) {
+        f->row[i] = r->row[i];
+        f->row[i].top = &f->top[i * DR_TOP_MAX];
+        memcpy(&f->top[i * DR_TOP_MAX], r->row[i].top, (size_t)r->row[i].n_top * sizeof *f->top);
+    }
+    if (g->n_flight > g->n_flight_most) g->n_flight_most = g->n_flight;
+}
+
 bool rig_begin(struct rig *g) {
     g->plan = dr_core_plan(g->core, g->now);
     bool due = g->plan != NULL;
     if (due) {
-        g->result = fake_step(&g->fake, g->plan);
+        struct dr_step_result result = fake_step(&g->fake, g->plan);
+        keep(g, &result);
         trace(g, g->plan->schedule_hash);
         for (int32_t i = 0; i < g->plan->n_segment; i++) {
             const struct dr_segment *s = &g->plan->segment[i];
@@ -119,13 +157,14 @@ bool rig_begin(struct rig *g) {
 
 void rig_finish(struct rig *g) {
     g->n_step++;
-    CU_ASSERT_FATAL(g->plan != NULL);
+    CU_ASSERT_FATAL(g->n_flight > 0);
+    const struct rig_flight f = g->flight[0];
     int32_t half = g->fake.n_logits / 2; /* some pieces come before the result, some after */
     for (int32_t i = 0; i < g->fake.n_logits; i++) {
         bool forward = false;
         struct dr_logits l = g->fake.logits[i];
         if (i == half) {
-            CU_ASSERT_FATAL(dr_core_result(g->core, g->now, &g->result).code == DR_OK);
+            CU_ASSERT_FATAL(dr_core_result(g->core, g->now, &f.result).code == DR_OK);
             drain(g);
         }
         CU_ASSERT(dr_core_logits(g->core, g->now, &l, &forward).code == DR_OK);
@@ -133,16 +172,21 @@ void rig_finish(struct rig *g) {
         drain(g);
     }
     if (g->fake.n_logits == 0) {
-        dr_status st = dr_core_result(g->core, g->now, &g->result);
+        dr_status st = dr_core_result(g->core, g->now, &f.result);
         if (st.code != DR_OK) puts(dr_error_text());
         CU_ASSERT_FATAL(st.code == DR_OK);
     }
     g->plan = NULL;
+    g->n_flight--;
+    memmove(&g->flight[0], &g->flight[1], sizeof g->flight - sizeof g->flight[0]);
+    g->flight[RIG_FLIGHTS_MAX - 1] = f; /* its memory is used again */
     drain(g);
 }
 
 bool rig_step(struct rig *g) {
-    if (!rig_begin(g)) return false;
+    while (rig_begin(g))
+        ;
+    if (g->n_flight == 0) return false;
     g->now += 1000000;
     rig_finish(g);
     return true;
@@ -170,7 +214,9 @@ void rig_expect_answer(const struct rig *g, const struct dr_submit *s) {
     CU_ASSERT(memcmp(t->ids, a.ids, (size_t)a.n * sizeof a.ids[0]) == 0);
     if (s->sampling.n_top >= 0)
         CU_ASSERT(memcmp(t->logprob, a.logprob, (size_t)a.n * sizeof a.logprob[0]) == 0);
-    CU_ASSERT_EQUAL(t->n_scored, a.n_scored);
-    CU_ASSERT(memcmp(t->score, a.score, (size_t)a.n_scored * sizeof a.score[0]) == 0);
-    CU_ASSERT_EQUAL(t->n_logits, s->logits ? s->n_ids * FAKE_VOCAB : 0);
+    /* what was scored before a bad row is told */
+    const bool failed = a.finish == DR_FINISH_NUMERIC;
+    CU_ASSERT(t->n_scored == a.n_scored || (failed && t->n_scored < a.n_scored));
+    CU_ASSERT(memcmp(t->score, a.score, (size_t)t->n_scored * sizeof a.score[0]) == 0);
+    CU_ASSERT(t->n_logits == (s->logits ? s->n_ids * FAKE_VOCAB : 0) || failed);
 }

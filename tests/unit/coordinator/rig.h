@@ -6,7 +6,14 @@
 
 #include "fake.h"
 
-enum { RIG_REQUESTS_MAX = 6000, RIG_TOKENS_MAX = 700 };
+enum { RIG_REQUESTS_MAX = 6000, RIG_TOKENS_MAX = 2100, RIG_FLIGHTS_MAX = 8 };
+
+struct rig_flight { /* a result on its way */
+    struct dr_step_result result;
+    struct dr_result_row *row; /* owned, as top and bad */
+    struct dr_top *top;
+    int32_t *bad;
+};
 
 struct told {
     bool accepted, refused, done;
@@ -27,8 +34,9 @@ struct rig {
     struct fake fake;
     uint64_t now, trace;             /* trace: hash of all plans and events */
     struct told *told;               /* [RIG_REQUESTS_MAX] by request number */
-    const struct dr_step_plan *plan; /* under way */
-    struct dr_step_result result;
+    const struct dr_step_plan *plan; /* of the last rig_begin */
+    struct rig_flight flight[RIG_FLIGHTS_MAX];
+    int32_t n_flight, n_flight_most;
     uint64_t n_step, n_prompt_row, n_generated_row;
     int32_t n_open;
 };
@@ -38,10 +46,11 @@ void rig_fini(struct rig *g);
 void rig_submit(struct rig *g, const struct dr_submit *s);
 void rig_cancel(struct rig *g, uint64_t request);
 
-/* Asks for a plan and lets the fake compute it; false when there is none. rig_finish hands the result in. */
+/* Asks for a plan and lets the fake compute it; false when there is none. rig_finish hands the oldest result
+ * in. */
 bool rig_begin(struct rig *g);
 void rig_finish(struct rig *g);
-bool rig_step(struct rig *g); /* both */
+bool rig_step(struct rig *g); /* plans as many as may be under way, then hands one in */
 
 /* Steps until no request is open; fails the test after `most` steps. */
 void rig_run(struct rig *g, int32_t most);

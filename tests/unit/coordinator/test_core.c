@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "coordinator/admission.h"
 #include "rig.h"
 
 #include <CUnit/CUnit.h>
@@ -337,7 +338,8 @@ static void cancelled_logits_are_not_forwarded(void) {
     struct dr_logits l = g.fake.logits[0];
     CU_ASSERT(dr_core_logits(g.core, g.now, &l, &forward).code == DR_OK);
     CU_ASSERT(forward && l.request == 1);
-    CU_ASSERT(dr_core_result(g.core, g.now, &g.result).code == DR_OK); /* all rows done, pieces missing */
+    CU_ASSERT(dr_core_result(g.core, g.now, &g.flight[0].result).code ==
+              DR_OK); /* all rows done, pieces missing */
     rig_cancel(&g, 1);
     CU_ASSERT(g.told[1].end.finish == DR_FINISH_CANCELLED);
     rig_submit(&g, &b);
@@ -349,6 +351,7 @@ static void cancelled_logits_are_not_forwarded(void) {
     }
     l = g.fake.logits[0];
     CU_ASSERT(dr_core_logits(g.core, g.now, &l, &forward).code == DR_EPROTO); /* one too many */
+    g.n_flight = 0;                                                           /* handed in above */
     rig_run(&g, 10);
     rig_expect_answer(&g, &b);
     rig_fini(&g);
@@ -386,7 +389,7 @@ static void a_numeric_fault_ends_one_request_only(void) {
     rig_submit(&g, &a);
     rig_submit(&g, &b);
     CU_ASSERT(rig_begin(&g));
-    struct dr_result_row *row = g.fake.row;
+    struct dr_result_row *row = g.flight[0].row;
     row[0].fault = DR_FAULT_NUMERIC;
     row[0].n_ids = 0;
     rig_finish(&g);
@@ -462,30 +465,30 @@ static void wrong_results_end_the_epoch(void) {
     CU_ASSERT(dr_core_result(g.core, g.now, &none).code == DR_EPROTO);
     rig_submit(&g, &s);
     CU_ASSERT(rig_begin(&g));
-    struct dr_step_result r = g.result;
+    struct dr_step_result r = g.flight[0].result;
     r.epoch = 78;
     CU_ASSERT(dr_core_result(g.core, g.now, &r).code == DR_EPROTO);
     CU_ASSERT_STRING_EQUAL(dr_error_text(), "result of epoch 000000000000004e, expected 000000000000004d");
-    r = g.result;
+    r = g.flight[0].result;
     r.step = 2;
     CU_ASSERT(dr_core_result(g.core, g.now, &r).code == DR_EPROTO);
     CU_ASSERT_STRING_EQUAL(dr_error_text(), "result of step 2, expected that of step 1");
-    r = g.result;
+    r = g.flight[0].result;
     r.n_row = 0;
     CU_ASSERT(dr_core_result(g.core, g.now, &r).code == DR_EPROTO);
     CU_ASSERT_STRING_EQUAL(dr_error_text(), "result of step 1 has 0 rows, expected 1");
-    struct dr_result_row good = g.fake.row[0], *row = g.fake.row;
+    struct dr_result_row good = g.flight[0].row[0], *row = g.flight[0].row;
     row->position++;
-    CU_ASSERT(dr_core_result(g.core, g.now, &g.result).code == DR_EPROTO);
+    CU_ASSERT(dr_core_result(g.core, g.now, &g.flight[0].result).code == DR_EPROTO);
     CU_ASSERT_STRING_EQUAL(dr_error_text(),
                            "result of step 1: row of slot 0 position 8, expected slot 0 position 7");
     *row = good;
     row->ids[0] = FAKE_VOCAB;
-    CU_ASSERT(dr_core_result(g.core, g.now, &g.result).code == DR_EPROTO);
+    CU_ASSERT(dr_core_result(g.core, g.now, &g.flight[0].result).code == DR_EPROTO);
     CU_ASSERT_STRING_EQUAL(dr_error_text(), "result of step 1, slot 0: token 61, the vocabulary has 61");
     *row = good;
     row->n_ids = 2;
-    CU_ASSERT(dr_core_result(g.core, g.now, &g.result).code == DR_EPROTO);
+    CU_ASSERT(dr_core_result(g.core, g.now, &g.flight[0].result).code == DR_EPROTO);
     *row = good;
     row->n_top = 0;
     rig_fini(&g);
@@ -624,18 +627,20 @@ static void waiting_is_bounded(void) {
     CU_ASSERT_STRING_EQUAL(g.told[256].text,
                            "256 requests are waiting, at most 256 may; try again in 1000 ms");
     rig_run(&g, 1000);
-    for (uint64_t i = 300; i < 305; i++) {
-        struct dr_submit s = fake_submit(i, ids(), i == 304 ? 1 : 2047, 1);
+    for (uint64_t i = 300; i < 365; i++) {
+        struct dr_submit s = fake_submit(i, ids(), i == 364 ? 1 : 2047, 1);
         rig_submit(&g, &s);
     }
-    CU_ASSERT(g.told[303].accepted && g.told[304].accepted); /* 4 x 2,047 + 1 of 8,192 */
-    struct dr_submit s = fake_submit(310, ids(), 4, 1);
+    CU_ASSERT(g.told[363].accepted && g.told[364].accepted); /* 64 x 2,047 + 1 of 131,072 */
+    struct dr_submit s = fake_submit(400, ids(), 64, 1);
     rig_submit(&g, &s);
-    CU_ASSERT(g.told[310].reason == DR_REFUSE_FULL &&
-              g.told[310].retry_ms == 250); /* requests ended 2 ms apart: the least advice */
-    CU_ASSERT_STRING_EQUAL(g.told[310].text,
-                           "8189 prompt tokens are waiting, at most 8192 may; try again in 250 ms");
-    rig_run(&g, 1000);
+    CU_ASSERT(g.told[400].reason == DR_REFUSE_FULL &&
+              g.told[400].retry_ms == 250); /* requests ended 2 ms apart: the least advice */
+    CU_ASSERT_STRING_EQUAL(g.told[400].text,
+                           "131009 prompt tokens are waiting, at most 131072 may; try again in 250 ms");
+    struct dr_layout large = {.context = 163840};
+    CU_ASSERT_EQUAL(dr_admission_tokens_most(&large), 4 * 163840);
+    rig_run(&g, 10000);
     rig_fini(&g);
 }
 

@@ -496,7 +496,8 @@ static void bad_frames_end_the_epoch(void) {
     struct dr_step_result result = {.epoch = epoch, .step = 1};
     SEND(&s, 0, step_result, &result);
     play_until(&s, &s.n_fault, 1);
-    CU_ASSERT_STRING_EQUAL(s.fault.text, "result of step 1, expected none: the last step was 0");
+    CU_ASSERT_STRING_EQUAL(
+        s.fault.text, "result of step 1, expected none: no step waits for one; the oldest under way is 0");
     close_stage(&s);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/size.h"
 #include "rig.h"
 
 #include <CUnit/CUnit.h>
@@ -30,7 +31,13 @@ struct plot { /* one schedule */
 
 static struct fake_wish random_wish(struct dice *d) {
     struct fake_wish w = {
-        .page_tokens = 1 + roll(d, 9), .seqs_max = 1 + roll(d, 8), .step_tokens = 1 + roll(d, 24)};
+        .page_tokens = 1 + roll(d, 9),
+        .seqs_max = 1 + roll(d, 8),
+        .step_tokens = 1 + roll(d, 24),
+        .pp = 1 + roll(d, 3),
+        .reuse = (enum dr_reuse)roll(d, 3),
+        .step_ns = roll(d, 2) ? 0 : 300000,
+    };
     w.context = 8 + roll(d, 150);
     int32_t one = (w.context + w.page_tokens - 1) / w.page_tokens;
     w.n_page = one + roll(d, roll(d, 2) ? one : one * w.seqs_max); /* from "one sequence fits" to "all do" */
@@ -41,6 +48,10 @@ static void random_submit(struct dice *d, struct plot *p, int32_t i, const struc
     int32_t most = l->context - 1;
     int32_t n = 1 + roll(d, roll(d, 3) ? (most + 2) / 3 : most);
     for (int32_t k = 0; k < n; k++) p->ids[i][k] = (uint32_t)roll(d, FAKE_VOCAB);
+    if (i > 0 && roll(d, 2)) { /* begins as an earlier one does */
+        const int32_t other = roll(d, i), same = dr_min_i32(roll(d, n + 1), p->submit[other].n_ids);
+        memcpy(p->ids[i], p->ids[other], (size_t)same * sizeof *p->ids[i]);
+    }
     struct dr_submit s =
         fake_submit((uint64_t)i, p->ids[i], n, roll(d, 8) ? 1 + roll(d, 40) : roll(d, 2) * 4000);
     for (int32_t k = 0; k < 3; k++) p->end[i][k] = (uint32_t)roll(d, FAKE_VOCAB);
@@ -59,6 +70,7 @@ static void random_submit(struct dice *d, struct plot *p, int32_t i, const struc
         s.logits = true, s.max_tokens = 0, s.n_delivered = 0;
     if (roll(d, 12) == 0) s.deadline_ms = 1 + (uint32_t)roll(d, 60);
     s.tenant[0] = (char)('a' + roll(d, 3));
+    s.salt[0] = (char)('a' + roll(d, 6) / 5);
     p->submit[i] = s;
 }
 
@@ -68,8 +80,12 @@ static void random_cancel(struct dice *d, struct rig *g, int32_t n_sent) {
     rig_cancel(g, (uint64_t)i);
 }
 
+struct found { /* what the schedules have met */
+    uint64_t preempted, faults, cached, overlapped;
+};
+
 /* Plays one schedule; returns its trace. */
-static uint64_t play(uint64_t seed, struct plot *p, uint64_t *preempted, uint64_t *faults) {
+static uint64_t play(uint64_t seed, struct plot *p, struct found *found) {
     struct dice d = {.state = seed};
     struct rig g;
     memset(p, 0, sizeof *p);
@@ -84,24 +100,29 @@ static uint64_t play(uint64_t seed, struct plot *p, uint64_t *preempted, uint64_
             n_sent++;
         }
         random_cancel(&d, &g, n_sent);
-        if (!rig_begin(&g)) {
+        if (roll(&d, 40) == 0) dr_core_reset_prefix(g.core);
+        const bool more = rig_begin(&g);
+        if (!more && g.n_flight == 0) {
             CU_ASSERT_FATAL(++quiet < 1000 || n_sent < REQUESTS);
             continue;
         }
         quiet = 0;
         random_cancel(&d, &g, n_sent);
         g.now += 200000 + (uint64_t)roll(&d, 400000);
+        if (more && roll(&d, 2)) continue; /* results may take their time */
         rig_finish(&g);
     }
     struct dr_stats st;
     dr_core_stats(g.core, g.now, &st);
     CU_ASSERT(st.pages_used == 0 && st.running == 0 && st.waiting == 0 && g.n_open == 0);
-    *preempted += st.preempted;
+    found->preempted += st.preempted;
+    found->cached += st.cached_tokens;
+    found->overlapped += g.n_flight_most > 1;
     for (int32_t i = 0; i < REQUESTS; i++) {
         const struct told *t = &g.told[i];
         CU_ASSERT(t->accepted != t->refused && t->done == t->accepted);
         if (t->refused) continue;
-        *faults += t->end.finish == DR_FINISH_NUMERIC;
+        found->faults += t->end.finish == DR_FINISH_NUMERIC;
         if (t->end.finish == DR_FINISH_CANCELLED ||
             t->end.finish == DR_FINISH_DEADLINE) { /* a true beginning of the answer */
             static struct answer a;
@@ -120,18 +141,21 @@ static uint64_t play(uint64_t seed, struct plot *p, uint64_t *preempted, uint64_
 static void random_schedules_keep_every_promise(void) {
     struct plot *p = malloc(sizeof *p);
     CU_ASSERT_FATAL(p != NULL);
-    uint64_t preempted = 0, faults = 0;
+    struct found found = {0};
     for (uint64_t seed = 1; seed <= SCHEDULES; seed++) {
         unsigned before = CU_get_number_of_failures();
-        uint64_t trace = play(seed, p, &preempted, &faults);
-        if (seed % 10 == 0) CU_ASSERT_EQUAL(play(seed, p, &preempted, &faults), trace); /* decisions repeat */
+        uint64_t trace = play(seed, p, &found);
+        if (seed % 10 == 0) CU_ASSERT_EQUAL(play(seed, p, &found), trace); /* decisions repeat */
         if (CU_get_number_of_failures() > before) {
             printf("schedule of seed %llu broke a promise\n", (unsigned long long)seed);
             break;
         }
     }
-    CU_ASSERT(preempted > 1000); /* the schedules do reach what they are meant to test */
-    CU_ASSERT(faults > 50);
+    /* the schedules do reach what they are meant to test */
+    CU_ASSERT(found.preempted > 1000);
+    CU_ASSERT(found.faults > 50);
+    CU_ASSERT(found.cached > 10000);
+    CU_ASSERT(found.overlapped > 500);
     free(p);
 }
 

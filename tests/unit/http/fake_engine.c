@@ -239,6 +239,12 @@ uint64_t dr_engine_next_id(struct dr_engine *e) {
     return id;
 }
 
+void dr_engine_reset_prefix(struct dr_engine *e) {
+    pthread_mutex_lock(&e->lock);
+    e->n_reset++;
+    pthread_mutex_unlock(&e->lock);
+}
+
 void dr_engine_cancel(struct dr_engine *e, uint64_t request) {
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < FAKE_OPEN_MAX; i++)

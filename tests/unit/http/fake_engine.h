@@ -47,7 +47,7 @@ struct dr_engine {
     uint64_t step_ns;
     int32_t n_open;
     uint64_t next_id;
-    int64_t n_submitted, n_cancelled;
+    int64_t n_submitted, n_cancelled, n_reset;
     struct fake_open open[FAKE_OPEN_MAX];
     struct dr_submit last;    /* arrays are not valid */
     uint64_t seed[8];         /* of the last 8 submits, by n_submitted % 8 */

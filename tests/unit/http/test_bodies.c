@@ -290,7 +290,7 @@ static void good_chat(void) {
     CU_ASSERT_EQUAL(p->bias[1].value, 1.5);
     CU_ASSERT_TRUE(p->ignore_eos && p->include_stop && !p->skip_special && p->return_ids);
     CU_ASSERT_EQUAL(p->priority, -3);
-    CU_ASSERT_STRING_EQUAL(p->tenant, "s");
+    CU_ASSERT_STRING_EQUAL(p->salt, "s");
     CU_ASSERT_TRUE(a.options.thinking && a.options.add_generation_prompt);
     CU_ASSERT_EQUAL(dr_ask_encode(&a, rig_kit(), &why).code, DR_OK);
     CU_ASSERT_TRUE(a.prompt[0].ids.n > 3);

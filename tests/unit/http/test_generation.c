@@ -31,7 +31,8 @@ static struct dr_generation_wish wish(void) {
         .skip_special = true,
         .sampling = {.temperature = 0, .top_p = 1, .repetition = 1, .n_top = -1},
         .prompt_top = -1,
-        .tenant = ""};
+        .tenant = "",
+        .salt = ""};
 }
 
 static void collect(struct dr_generation *g, struct outcome *o) {
@@ -299,10 +300,12 @@ static void limits(void) {
     fake_set(e, FAKE_HANG, NULL, 0);
     w.max_tokens = INT32_MAX;
     w.tenant = "t";
+    w.salt = "s";
     w.priority = -2;
     CU_ASSERT_EQUAL_FATAL(dr_generation_start(e, rig_kit(), &w, &g).code, DR_OK);
     CU_ASSERT_EQUAL(e->last.max_tokens, 2048 - 6); /* clipped to the context */
     CU_ASSERT_STRING_EQUAL(e->last.tenant, "t");
+    CU_ASSERT_STRING_EQUAL(e->last.salt, "s");
     CU_ASSERT_EQUAL(e->last.priority, -2);
     dr_generation_destroy(g);
     dr_engine_destroy(e);

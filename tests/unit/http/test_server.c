@@ -217,7 +217,17 @@ static void keys(void) {
     rig_say(&r, "Hello", true);
     p = rig_ask(r.port, "POST", "/v1/chat/completions", "x-api-key: sesame\r\n", "{" M "}");
     CU_ASSERT_EQUAL(p.status, 200);
-    CU_ASSERT_EQUAL(strlen(r.engine->last.tenant), 32); /* the key's own share of the cache */
+    CU_ASSERT_EQUAL(strlen(r.engine->last.tenant),
+                    32); /* the key's own turn, and its own share of the cache */
+    CU_ASSERT_STRING_EQUAL(r.engine->last.salt, r.engine->last.tenant);
+    reply_fini(&p);
+    rig_say(&r, "Hello", true);
+    p = rig_ask(r.port, "POST", "/v1/chat/completions", "x-api-key: sesame\r\n",
+                "{" M ",\"cache_salt\":\"s\"}");
+    CU_ASSERT_EQUAL(p.status, 200);
+    CU_ASSERT_EQUAL(strlen(r.engine->last.salt), 32);
+    CU_ASSERT_STRING_NOT_EQUAL(r.engine->last.salt,
+                               r.engine->last.tenant); /* a part of its share, the same turn */
     reply_fini(&p);
     rig_end(&r);
 }

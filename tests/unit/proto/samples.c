@@ -133,8 +133,9 @@ static const struct dr_result_row result_rows[] = {
     },
     {.slot = 13, .fault = DR_FAULT_NUMERIC},
 };
+static const int32_t result_bad[] = {13, 1023};
 static const struct dr_step_result step_result_full = {
-    .epoch = SAMPLE_EPOCH, .step = 8841, .n_row = 2, .row = result_rows};
+    .epoch = SAMPLE_EPOCH, .step = 8841, .n_row = 2, .row = result_rows, .n_bad = 2, .bad = result_bad};
 static const struct dr_step_result step_result_least = {.epoch = SAMPLE_EPOCH};
 static const float logits_values[] = {1.5f, -2.25f, 1e-30f}, logits_zero[] = {0};
 static const struct dr_logits logits_full = {
@@ -181,6 +182,7 @@ static const struct dr_submit submit_full = {
     .priority = -3,
     .deadline_ms = UINT32_MAX,
     .tenant = "tenant-a",
+    .salt = "salt-b",
 };
 static const struct dr_submit submit_least = {
     .n_ids = 1, .ids = submit_one, .sampling = LEAST_SAMPLING, .prompt_top = -1};
@@ -285,6 +287,7 @@ static const struct dr_stats stats_full = {
     .running = 7000000,
     .waiting = 8000000,
     .pages_used = 9000000,
+    .pages_idle = 16000000,
     .pages_total = 10000000,
     .waiting_tokens = 11000000,
     .last_step_ns = 12000000,

@@ -94,6 +94,8 @@ static const struct row rows[] = {
     {"step_report", 11, 0, NUMBER, UINT64_C(1) << DR_PART_BITS, 0, "StepReport.wait_kind_ns"},
     {"step_report", 0, 100, TEXT, DR_REPORT_MAX, 0, "StepReport: found"},
     {"step_result", 0, 3, PART, DR_STEP_TOKENS_MAX - 1, 0, "StepResult.row"},
+    {"step_result", 0, 4, PACKED, DR_SEGMENTS_MAX + 1, 0, "StepResult.bad"},
+    {"step_result", 4, 0, NUMBER, DR_SEQS_MAX, 0, "StepResult.bad"},
     {"step_result", 3, 1, NUMBER, DR_SEQS_MAX, 0, "ResultRow.slot"},
     {"step_result", 3, 2, NUMBER, DR_POSITIONS_MAX, 0, "ResultRow.position"},
     {"step_result", 3, 3, NUMBER, 2, 0, "ResultRow.fault"},
@@ -136,6 +138,7 @@ static const struct row rows[] = {
     {"submit", 0, 10, FLOATS, 1, NAN, "Submit.bias_value"},
     {"submit", 0, 11, NUMBER, DR_TOP_MAX + 1, 0, "Submit.prompt_top"},
     {"submit", 0, 15, TEXT, DR_SALT_MAX + 1, 0, "Submit.tenant"},
+    {"submit", 0, 16, TEXT, DR_SALT_MAX + 1, 0, "Submit.salt"},
     {"refused", 0, 2, NUMBER, 4, 0, "Refused.reason"},
     {"refused", 0, 4, TEXT, DR_TEXT_MAX + 1, 0, "Refused.text"},
     {"tokens", 0, 1, PART, 2 * DR_SEQS_MAX - 1, 0, "Tokens.news"},
@@ -189,6 +192,7 @@ static const struct row rows[] = {
     {"stats", 0, 7, NUMBER, NEG(-1), 0, "Stats.running"},
     {"stats", 0, 8, NUMBER, NEG(-1), 0, "Stats.waiting"},
     {"stats", 0, 9, NUMBER, NEG(-1), 0, "Stats.pages_used"},
+    {"stats", 0, 16, NUMBER, NEG(-1), 0, "Stats.pages_idle"},
     {"stats", 0, 10, NUMBER, NEG(-1), 0, "Stats.pages_total"},
     {"stats", 0, 11, NUMBER, NEG(-1), 0, "Stats.waiting_tokens"},
     {"stats", 0, 15, PACKED, 1, 0, "Stats.bytes"},
@@ -345,7 +349,7 @@ static size_t field_bytes(const uint8_t *at, uint32_t *tag) {
 
 static bool may_miss(const struct sample *s, uint32_t tag) { /* lists whose length no other field states */
     if (s->type == DR_MSG_STEP_PLAN) return tag >= 4 && tag <= 7;
-    if (s->type == DR_MSG_STEP_RESULT) return tag == 3;
+    if (s->type == DR_MSG_STEP_RESULT) return tag == 3 || tag == 4;
     if (s->type == DR_MSG_SUBMIT) return tag == 7;
     return s->type == DR_MSG_TOKENS;
 }

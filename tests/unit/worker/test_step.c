@@ -52,11 +52,16 @@ static dr_status go(struct rig *r, bool open, const struct dr_sampling *sampling
     return rig_step(r, &plan);
 }
 
-static struct rig *start(int32_t tp, int32_t pp, int32_t c) {
+static struct rig *start_exchange(int32_t tp, int32_t pp, int32_t c, enum dr_exchange exchange) {
     struct rig *r = calloc(1, sizeof *r);
     struct dr_layout_wish wish = rig_wish(tp, pp, c, DR_EXPERTS_COLUMNS);
+    wish.exchange = exchange;
     CU_ASSERT_FATAL(r && rig_init(r, model, &wish).code == DR_OK);
     return r;
+}
+
+static struct rig *start(int32_t tp, int32_t pp, int32_t c) {
+    return start_exchange(tp, pp, c, DR_EXCHANGE_LATENT);
 }
 
 static void stop(struct rig *r) {
@@ -99,6 +104,68 @@ static void absorbed(void) {
         }
     CU_ASSERT(sqrt(diff / square) < 2e-5);
     stop(r);
+}
+
+/* What a rank sends in the absorbed form, from the shapes: its own queries to each other member, and to each
+ * member that one's part of the results with a log-sum-exp a head. */
+static uint64_t exchanged(const struct rig *r, int32_t rank, int32_t rows) {
+    const struct dr_config *c = &r->config;
+    const struct dr_layout *l = &r->layout;
+    const bool value = l->exchange == DR_EXCHANGE_VALUE;
+    const int32_t query = value ? c->nope_dim + c->rope_dim : c->kv_lora + c->rope_dim;
+    const int32_t result = (value ? c->v_dim : c->kv_lora) + 1;
+    uint64_t sum = 0;
+    for (int32_t m = 0; m < l->c; m++) {
+        const int32_t other = rank - rank % l->c + m;
+        if (other == rank) continue;
+        sum += (uint64_t)dr_range_len(dr_layout_shard(c, l, rank).heads) * (uint64_t)query;
+        sum += (uint64_t)dr_range_len(dr_layout_shard(c, l, other).heads) * (uint64_t)result;
+    }
+    return sum * (uint64_t)rows * 4 * (uint64_t)c->n_layer;
+}
+
+/* 150 generated rows on cuts of the cache in 2, 3 and 4 members of unlike heads: both exchanges give the
+ * result of one rank, and send what the formula says; the value exchange sends less. */
+static void exchanges(void) {
+    static const int32_t cuts[][2] = {{2, 2}, {3, 3}, {4, 2}, {4, 4}};
+    static struct sink sink[3];
+    static uint32_t ids[ROWS];
+    some_ids(ids);
+    const struct dr_segment g = {.slot = 0,
+                                 .n_rows = ROWS,
+                                 .ids = ids,
+                                 .role = DR_TOKENS_GENERATED,
+                                 .form = DR_FORM_ABSORBED,
+                                 .output = DR_OUTPUT_LOGITS};
+    struct rig *one = start(1, 1, 1);
+    one->sink = take;
+    one->sink_arg = &sink[2];
+    CU_ASSERT(go(one, true, &greedy, &g).code == DR_OK);
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        uint64_t sent[2] = {0};
+        for (int x = 0; x < 2; x++) {
+            struct rig *r = start_exchange(cuts[i][0], 1, cuts[i][1], (enum dr_exchange)x);
+            r->sink = take;
+            r->sink_arg = &sink[x];
+            CU_ASSERT(go(r, true, &greedy, &g).code == DR_OK);
+            for (int32_t k = 0; k < cuts[i][0]; k++) {
+                CU_ASSERT_EQUAL(r->rank[k].out.report.bytes[DR_BYTES_EXCHANGE], exchanged(r, k, ROWS));
+                sent[x] += r->rank[k].out.report.bytes[DR_BYTES_EXCHANGE];
+            }
+            double diff = 0, square = 0;
+            for (int32_t k = 0; k < ROWS * VOCAB; k++) {
+                double d = (double)sink[x].logits[0][k / VOCAB][k % VOCAB] -
+                           (double)sink[2].logits[0][k / VOCAB][k % VOCAB];
+                diff += d * d;
+                square += (double)sink[2].logits[0][k / VOCAB][k % VOCAB] *
+                          (double)sink[2].logits[0][k / VOCAB][k % VOCAB];
+            }
+            CU_ASSERT(sqrt(diff / square) < 2e-5);
+            stop(r);
+        }
+        CU_ASSERT(sent[DR_EXCHANGE_VALUE] < sent[DR_EXCHANGE_LATENT] && sent[DR_EXCHANGE_VALUE] > 0);
+    }
+    stop(one);
 }
 
 static double log_probability(const float *row, uint32_t id) {
@@ -308,13 +375,10 @@ static void unfit(void) {
                                  .ops = r->ops,
                                  .stream = &r->rank[0].stream};
     struct dr_worker *w = NULL;
-    struct dr_layout value = r->layout, wide = r->layout;
+    struct dr_layout wide = r->layout;
     p.rank = 1;
     CU_ASSERT(dr_worker_create(&p, &w).code == DR_EINVAL && strstr(dr_error_text(), "rank 1") != NULL);
     p.rank = 0;
-    value.exchange = DR_EXCHANGE_VALUE;
-    p.layout = &value;
-    CU_ASSERT(dr_worker_create(&p, &w).code == DR_EMODEL && strstr(dr_error_text(), "exchange") != NULL);
     wide.tp = 2;
     wide.n_rank = 2;
     p.layout = &wide;
@@ -325,6 +389,7 @@ static void unfit(void) {
 
 static CU_TestInfo tests[] = {
     {"generated rows give the same bits 150 at once and 50 at once", absorbed},
+    {"both exchanges give one rank's result and send what the formula says", exchanges},
     {"scores are those of the raw logits, over several batches", scores},
     {"workers count what they drew", counted},
     {"each rank reports its step, one rank has the result", reports},
@@ -333,7 +398,7 @@ static CU_TestInfo tests[] = {
     {"logits that nobody takes are refused", no_sink},
     {"a rank that does not come is named after the deadline", late},
     {"logits that are no numbers are a fault of their row", numeric},
-    {"rank, exchange and groups that do not fit the layout are refused", unfit},
+    {"rank and groups that do not fit the layout are refused", unfit},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_step = {.pName = "worker/step", .pTests = tests};
