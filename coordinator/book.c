@@ -68,13 +68,13 @@ static void name_pages(const struct dr_book *b, struct dr_request *r) {
     if (b->reuse == DR_REUSE_OFF) return;
     for (; (r->n_name + 1) * per <= r->n_ids; r->n_name++) {
         const int32_t first = r->n_name * per, prompt = dr_max_i32(0, dr_min_i32(r->n_prompt - first, per));
-        dr_prefix_next(&b->ledger.prefix, &r->name[r->n_name], r->ids + first, per,
+        dr_prefix_next(&r->name[r->n_name], r->ids + first, per,
                        b->reuse == DR_REUSE_EXACT ? (uint32_t)prompt : 0, &r->name[r->n_name + 1]);
     }
 }
 
 void dr_book_accept(struct dr_book *b, struct dr_request *r, const char *salt) {
-    dr_prefix_root(&b->ledger.prefix, salt, &r->name[0]);
+    dr_prefix_root(salt, &r->name[0]);
     name_pages(b, r);
     dr_queue_push(&b->queue, r);
 }

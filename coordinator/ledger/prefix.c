@@ -7,7 +7,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <openssl/evp.h>
+/* EVP takes memory for every digest that it begins (3.0), and a page is named in nearly every step; these
+ * functions do not. They are deprecated, not going to change. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 /* Memory of a table that is used only where pages are named. */
 static void *map(size_t bytes) {
@@ -30,10 +33,7 @@ dr_status dr_prefix_init(struct dr_prefix *p, int32_t n_page) {
     out.next = map(n * sizeof *out.next);
     out.newer = map(n * sizeof *out.newer);
     out.older = map(n * sizeof *out.older);
-    out.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    out.hasher = EVP_MD_CTX_new();
-    if (!out.digest || !out.state || !out.bucket || !out.next || !out.newer || !out.older || !out.sha256 ||
-        !out.hasher) {
+    if (!out.digest || !out.state || !out.bucket || !out.next || !out.newer || !out.older) {
         dr_prefix_fini(&out);
         return dr_fail(DR_EFULL, "coordinator: no memory for the names of %d pages", n_page);
     }
@@ -50,30 +50,26 @@ void dr_prefix_fini(struct dr_prefix *p) {
     unmap(p->next, n * sizeof *p->next);
     unmap(p->newer, n * sizeof *p->newer);
     unmap(p->older, n * sizeof *p->older);
-    EVP_MD_CTX_free(p->hasher);
-    EVP_MD_free(p->sha256);
     *p = (struct dr_prefix){0};
 }
 
-/* SHA-256 of a, b and c in this order. libcrypto can fail here only for want of memory, which it holds
- * already; a wrong name would hand out wrong rows, so that ends the process. */
-static void hash(const struct dr_prefix *p, const void *a, size_t n_a, const void *b, size_t n_b,
-                 const void *c, size_t n_c, struct dr_digest *out) {
-    unsigned n = 0;
-    const bool ok = EVP_DigestInit_ex2(p->hasher, p->sha256, NULL) && EVP_DigestUpdate(p->hasher, a, n_a) &&
-                    EVP_DigestUpdate(p->hasher, b, n_b) && EVP_DigestUpdate(p->hasher, c, n_c) &&
-                    EVP_DigestFinal_ex(p->hasher, out->byte, &n);
-    DR_ASSERT(ok && n == sizeof out->byte);
+/* SHA-256 of a, b and c in this order. */
+static void hash(const void *a, size_t n_a, const void *b, size_t n_b, const void *c, size_t n_c,
+                 struct dr_digest *out) {
+    SHA256_CTX ctx;
+    const bool ok = SHA256_Init(&ctx) && SHA256_Update(&ctx, a, n_a) && SHA256_Update(&ctx, b, n_b) &&
+                    SHA256_Update(&ctx, c, n_c) && SHA256_Final(out->byte, &ctx);
+    DR_ASSERT(ok); /* pure arithmetic */
 }
 
-void dr_prefix_root(const struct dr_prefix *p, const char *salt, struct dr_digest *out) {
+void dr_prefix_root(const char *salt, struct dr_digest *out) {
     static const char what[] = "deeprack latent pages, version 1";
-    hash(p, what, sizeof what, salt, strlen(salt), "", 0, out);
+    hash(what, sizeof what, salt, strlen(salt), "", 0, out);
 }
 
-void dr_prefix_next(const struct dr_prefix *p, const struct dr_digest *before, const uint32_t *ids, int32_t n,
-                    uint32_t kind, struct dr_digest *out) {
-    hash(p, before->byte, sizeof before->byte, &kind, sizeof kind, ids, (size_t)n * sizeof *ids, out);
+void dr_prefix_next(const struct dr_digest *before, const uint32_t *ids, int32_t n, uint32_t kind,
+                    struct dr_digest *out) {
+    hash(before->byte, sizeof before->byte, &kind, sizeof kind, ids, (size_t)n * sizeof *ids, out);
 }
 
 static int32_t *bucket_of(const struct dr_prefix *p, const struct dr_digest *name) {

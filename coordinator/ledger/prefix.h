@@ -36,11 +36,11 @@ DR_FALLIBLE dr_prefix_init(struct dr_prefix *p, int32_t n_page);
 void dr_prefix_fini(struct dr_prefix *p);
 
 /* The name before the first page. salt: what must be equal besides the tokens. */
-void dr_prefix_root(const struct dr_prefix *p, const char *salt, struct dr_digest *out);
+void dr_prefix_root(const char *salt, struct dr_digest *out);
 
 /* The name of the page after `before` that holds ids[0 .. n). kind: what else distinguishes its rows. */
-void dr_prefix_next(const struct dr_prefix *p, const struct dr_digest *before, const uint32_t *ids, int32_t n,
-                    uint32_t kind, struct dr_digest *out);
+void dr_prefix_next(const struct dr_digest *before, const uint32_t *ids, int32_t n, uint32_t kind,
+                    struct dr_digest *out);
 
 /* The page with this name, or -1. Its state says whether it may be read. */
 int32_t dr_prefix_find(const struct dr_prefix *p, const struct dr_digest *name);

@@ -181,26 +181,23 @@ static void pace_cuts_chunks(void) {
 }
 
 static void names_are_chains(void) {
-    struct dr_prefix p = {0};
     uint32_t ids[8] = {1, 2, 3, 4, 5, 6, 7, 8}, other[8] = {1, 2, 3, 4, 5, 6, 7, 9};
     struct dr_digest root, salted, first, again, second, differs;
-    CU_ASSERT_FATAL(dr_prefix_init(&p, 100).code == DR_OK);
-    dr_prefix_root(&p, "", &root);
-    dr_prefix_root(&p, "a", &salted);
+    dr_prefix_root("", &root);
+    dr_prefix_root("a", &salted);
     CU_ASSERT(memcmp(&root, &salted, sizeof root) != 0);
-    dr_prefix_next(&p, &root, ids, 4, 0, &first);
-    dr_prefix_next(&p, &root, other, 4, 0, &again);
+    dr_prefix_next(&root, ids, 4, 0, &first);
+    dr_prefix_next(&root, other, 4, 0, &again);
     CU_ASSERT(memcmp(&first, &again, sizeof first) == 0);
-    dr_prefix_next(&p, &salted, ids, 4, 0, &differs); /* the salt, */
+    dr_prefix_next(&salted, ids, 4, 0, &differs); /* the salt, */
     CU_ASSERT(memcmp(&first, &differs, sizeof first) != 0);
-    dr_prefix_next(&p, &root, ids, 4, 1, &differs); /* the kind, */
+    dr_prefix_next(&root, ids, 4, 1, &differs); /* the kind, */
     CU_ASSERT(memcmp(&first, &differs, sizeof first) != 0);
-    dr_prefix_next(&p, &first, ids + 4, 4, 0, &second);
-    dr_prefix_next(&p, &first, other + 4, 4, 0, &differs); /* an id, */
+    dr_prefix_next(&first, ids + 4, 4, 0, &second);
+    dr_prefix_next(&first, other + 4, 4, 0, &differs); /* an id, */
     CU_ASSERT(memcmp(&second, &differs, sizeof first) != 0);
-    dr_prefix_next(&p, &root, ids + 4, 4, 0, &differs); /* and what came before make another name */
+    dr_prefix_next(&root, ids + 4, 4, 0, &differs); /* and what came before make another name */
     CU_ASSERT(memcmp(&second, &differs, sizeof first) != 0);
-    dr_prefix_fini(&p);
 }
 
 static void idle_pages_go_oldest_first(void) {
