@@ -160,8 +160,15 @@ static int32_t limit_prompt_rows(const struct dr_batcher *b, const struct dr_req
     return (int32_t)(room < rows ? (room < 0 ? 0 : room) : rows);
 }
 
+/* Rows below which a chunk is wasteful: a step's fixed work, or expanding what is before the chunk, outweighs
+ * it. While somebody waits for a token half of a step may be such work, else a quarter. */
+static int32_t chunk_least(const struct dr_batcher *b, bool absorbed, int32_t first, bool decodes) {
+    const double even = absorbed ? 0 : dr_pace_even_rows(b->pace, first) * (decodes ? 1 : 3);
+    return dr_max_i32(DR_CHUNK_LEAST, even < DR_STEP_TOKENS_MAX ? (int32_t)even : DR_STEP_TOKENS_MAX);
+}
+
 /* Rows of a chunk that starts at `first`, at most: what the layout allows, and what the step's wanted time
- * leaves. */
+ * leaves; of the first one in a step never fewer than make sense. */
 static int32_t chunk_rows(const struct dr_batcher *b, bool absorbed, int32_t first) {
     const struct dr_draft *d = &b->draft;
     const int32_t most = dr_layout_chunk(b->book->layout);
@@ -169,9 +176,10 @@ static int32_t chunk_rows(const struct dr_batcher *b, bool absorbed, int32_t fir
     const bool decodes = d->n > 0 && d->item[0].role == DR_TOKENS_GENERATED;
     const double within = dr_pace_within(b->pace, b->step_ns * (decodes ? 1 : PROMPT_FACTOR)),
                  left = within - dr_pace_fixed(b->pace) - d->work;
-    const int32_t fits = isinf(left) ? most : dr_pace_rows(b->pace, absorbed, first, left);
-    if (fits >= DR_CHUNK_LEAST) return dr_min_i32(fits, most);
-    return d->has_chunk ? 0 : dr_min_i32(DR_CHUNK_LEAST, most); /* one short chunk a step: prompts go on */
+    const int32_t fits = isinf(left) ? most : dr_pace_rows(b->pace, absorbed, first, left),
+                  least = chunk_least(b, absorbed, first, decodes);
+    if (fits >= least) return dr_min_i32(fits, most);
+    return d->has_chunk ? 0 : dr_min_i32(least, most);
 }
 
 /* The next chunk of r's known rows, at most `budget` of them; false when none may run now. */

@@ -15,8 +15,8 @@
  * may follow each other before the first has come back.
  *
  * Time: a step with decodes is made to take about step_ns, one of prompts alone PROMPT_FACTOR times as long,
- * by what steps have taken so far; chunks shrink as the context behind them grows, but not below
- * DR_CHUNK_LEAST rows. */
+ * by what steps have taken so far; chunks shrink as the context behind them grows, but not to where the step
+ * would mostly work on something else (chunk_least). */
 #pragma once
 
 #include "coordinator/book.h"

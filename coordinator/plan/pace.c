@@ -45,6 +45,10 @@ int32_t dr_pace_rows(const struct dr_pace *p, bool absorbed, int32_t first, doub
     return n < INT32_MAX ? (int32_t)n : INT32_MAX;
 }
 
+double dr_pace_even_rows(const struct dr_pace *p, int32_t first) {
+    return first * p->key / (p->row_work + first * p->expanded + p->key);
+}
+
 double dr_pace_within(const struct dr_pace *p, uint64_t ns) {
     return p->mean > 0 ? (double)ns / p->mean : INFINITY;
 }

@@ -32,6 +32,10 @@ double dr_pace_fixed(const struct dr_pace *p);
 /* Most rows of a segment that starts at `first` whose work is at most `work`; 0: not even one. */
 int32_t dr_pace_rows(const struct dr_pace *p, bool absorbed, int32_t first, double work);
 
+/* Rows of an expanded segment whose own work is that of expanding the positions before them: with fewer, more
+ * than half of the work is not theirs. */
+double dr_pace_even_rows(const struct dr_pace *p, int32_t first);
+
 /* The work that takes ns; infinite while nothing was measured. */
 double dr_pace_within(const struct dr_pace *p, uint64_t ns);
 

@@ -176,6 +176,9 @@ static void pace_cuts_chunks(void) {
     }
     CU_ASSERT_EQUAL(dr_pace_rows(&p, false, 400000, 1e9), 0); /* its past alone takes more */
     CU_ASSERT_EQUAL(dr_pace_rows(&p, true, 0, -1), 0);
+    /* as many rows as cost what their past costs: (23,840 + 240 x 6,000 + 3,072) n = 6,000 x 3,072 */
+    CU_ASSERT_DOUBLE_EQUAL(dr_pace_even_rows(&p, 6000), 12.565, 0.001);
+    CU_ASSERT_EQUAL(dr_pace_even_rows(&p, 0), 0);
     dr_pace_measured(&p, 500, 1000);
     CU_ASSERT_EQUAL(dr_pace_within(&p, 4000), 2000);
 }
