@@ -122,9 +122,9 @@ struct dr_cache_unpack {
 enum { DR_SPLIT_ROWS_MAX = 256 };
 
 /* Absorbed attention of query rows over this rank's rows (MQA: key = row, value = its latent part).
- * Row t sees the local rows [0, n_visible[t]) of its sequence. Local rows are cut into splits of split_rows
- * (fixed by the layout), each computed from zero; splits merge by log-sum-exp in ascending order. No visible
- * row: o = 0, lse = -inf. */
+ * Row t sees the local rows [from, n_visible[t]) of its sequence. Local rows are cut into splits of
+ * split_rows (fixed by the layout), each computed from zero; splits merge by log-sum-exp in ascending order.
+ * No visible row: o = 0, lse = -inf. */
 struct dr_attn_absorbed {
     float *o;       /* [n_tok, n_head, kv_lora], normalised */
     float *lse;     /* [n_tok, n_head], natural log of the sum of exp(scale * score) */
@@ -133,6 +133,7 @@ struct dr_attn_absorbed {
     const uint32_t *const *table;      /* [n_tok] page table of the row's sequence */
     const int32_t *n_visible;          /* [n_tok] */
     int32_t n_tok, n_head, split_rows; /* split_rows 1 .. DR_SPLIT_ROWS_MAX */
+    int32_t from;                      /* 0; 1: nobody sees local row 0, whatever it holds */
     float scale;
     /* An offer, may be NULL, 64-byte aligned. With room for the parts of two or more splits of each row, few
      * rows of a long sequence are divided among the threads by splits too. The bits are the same. */
@@ -141,7 +142,7 @@ struct dr_attn_absorbed {
 };
 
 /* Expanded attention over one piece of keys at positions [first_key, first_key + n_key), merged into the
- * running (o, lse). Causal: row t sees keys at positions <= pos[t]. start: the running state is taken as
+ * running (o, lse). Causal: row t sees keys at positions from .. pos[t]. start: the running state is taken as
  * empty (o = 0, lse = -inf) and overwritten. A row that sees no key of the piece keeps its state's bits. */
 struct dr_attn_expanded {
     float *o;           /* [n_tok, n_head, v_dim] */
@@ -152,6 +153,7 @@ struct dr_attn_expanded {
     const float *v;     /* [n_key, n_head, v_dim] */
     const int32_t *pos; /* [n_tok] */
     int32_t n_tok, n_head, n_key, first_key, nope_dim, rope_dim, v_dim;
+    int32_t from; /* 0; 1: nobody sees position 0, whatever its key and value hold */
     size_t q_stride, k_pe_stride;
     float scale;
     bool start;

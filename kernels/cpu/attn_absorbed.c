@@ -86,10 +86,11 @@ static void value_split(const struct dr_attn_absorbed *a, size_t t, const struct
 /* Split `index` of row t, heads head0 .. head0 + n_lane - 1, enters the state. */
 static void add_split(const struct dr_attn_absorbed *a, size_t t, int32_t head0, int32_t n_lane,
                       int32_t index, struct dr_attn_state *state) {
-    struct dr_attn_split s = {.first = index * a->split_rows, .n_lane = n_lane};
+    struct dr_attn_split s = {.first = index == 0 ? a->from : index * a->split_rows, .n_lane = n_lane};
     float rows[DR_ATTN_BLOCK * DR_ATTN_CHUNK];
     bool seen[LANES];
-    s.n = dr_min_i32(a->split_rows, a->n_visible[t] - s.first);
+    s.n = dr_min_i32((index + 1) * a->split_rows, a->n_visible[t]) - s.first;
+    if (s.n <= 0) return; /* only the row that nobody sees */
     for (int l = 0; l < LANES; l++) {
         s.visible[l] = l < n_lane ? s.n : 0;
         seen[l] = l < n_lane;

@@ -95,7 +95,7 @@ static void run_tile(const struct dr_attn_expanded *a, size_t first, size_t head
         tile.state.max[l] = empty ? -INFINITY : a->lse[row]; /* a normalised state is one key of that score */
         tile.state.sum[l] = empty ? 0 : 1;
     }
-    for (int32_t begin = a->first_key, next; begin < end; begin = next) {
+    for (int32_t begin = dr_max_i32(a->first_key, a->from), next; begin < end; begin = next) {
         next = dr_min_i32(end, (begin / DR_ATTN_SPLIT + 1) * DR_ATTN_SPLIT);
         add_split(&tile, n_lane, begin, next);
     }

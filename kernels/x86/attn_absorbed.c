@@ -39,8 +39,9 @@ static void add_split(const struct dr_attn_absorbed *a, size_t t, int32_t index,
     const struct dr_cache_view *v = &a->cache;
     const uint8_t *row[SPLIT];
     int32_t lat = v->kv_lora, width = lat + v->rope_dim;
-    w->first = index * a->split_rows;
-    w->n = dr_min_i32(a->split_rows, a->n_visible[t] - w->first);
+    w->first = index == 0 ? a->from : index * a->split_rows;
+    w->n = dr_min_i32((index + 1) * a->split_rows, a->n_visible[t]) - w->first;
+    if (w->n <= 0) return; /* only the row that nobody sees */
     dr_attn_rows(a, t, w->first, w->n, row);
     for (int32_t l = 0; l < w->n_query; l++) w->visible[l] = w->n;
     fetch_split(a, t, next, w);

@@ -90,7 +90,7 @@ static void run_tile(const struct dr_attn_expanded *a, size_t first, size_t head
         w->max[l] = a->lse[row]; /* a normalised state is one key of that score */
         w->sum[l] = 1;
     }
-    for (int32_t begin = a->first_key, next; begin < end; begin = next) {
+    for (int32_t begin = dr_max_i32(a->first_key, a->from), next; begin < end; begin = next) {
         next = dr_min_i32(end, (begin / SPLIT + 1) * SPLIT);
         add_split(&tile, w, begin, next);
     }

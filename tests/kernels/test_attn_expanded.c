@@ -189,6 +189,41 @@ static void expanded_no_visible_key(void) {
     pool_fini(&p);
 }
 
+/* The result without position 0 is that of the others alone, whatever it holds. */
+static void expanded_first_may_be_hidden(void) {
+    struct pool p = {0};
+    struct rig r = rig_init(2);
+    struct scene s = make(&p);
+    struct dr_attn_expanded a = {.o = s.o,
+                                 .lse = s.lse,
+                                 .q = s.q,
+                                 .k = s.k,
+                                 .k_pe = s.k_pe,
+                                 .v = s.v,
+                                 .pos = s.pos,
+                                 .n_tok = 90,
+                                 .n_head = H,
+                                 .n_key = 90,
+                                 .from = 1,
+                                 .nope_dim = NOPE,
+                                 .rope_dim = ROPE,
+                                 .v_dim = V,
+                                 .q_stride = Q_STRIDE,
+                                 .k_pe_stride = PE_STRIDE,
+                                 .scale = 0.7f,
+                                 .start = true};
+    for (int i = 0; i < H * V; i++) s.v[i] = NAN;
+    CHECK_OK(r.ops->attn_expanded(&a, &r.stream));
+    float *o = pool_take(&p, 90 * H * V * sizeof *o), *lse = pool_take(&p, 90 * H * sizeof *lse);
+    memcpy(o, s.o, 90 * H * V * sizeof *o);
+    memcpy(lse, s.lse, 90 * H * sizeof *lse);
+    piece(&r, &s, 0, 90, 1, 89, true);
+    CU_ASSERT_TRUE(same_floats(s.o, o, 90 * H * V) && same_floats(s.lse, lse, 90 * H));
+    for (int h = 0; h < H; h++) CU_ASSERT_EQUAL(lse[h], -INFINITY); /* the first query sees nothing */
+    rig_fini(&r);
+    pool_fini(&p);
+}
+
 static void expanded_future_is_not_read(void) {
     struct pool p = {0};
     struct rig r = rig_init(2);
@@ -263,6 +298,7 @@ static CU_TestInfo cases[] = {
     {"chunks of 1, 7, 64 and 100 tokens on 1 to 4 threads give the same bits", expanded_chunks},
     {"rows that see no key keep their bits, an empty state is a start", expanded_no_visible_key},
     {"NaN and infinity at a later position reach no earlier row", expanded_future_is_not_read},
+    {"position 0 may be hidden from all", expanded_first_may_be_hidden},
     {"parts merge by log-sum-exp, empty ones are not read, one part is itself", merge_formula},
     CU_TEST_INFO_NULL,
 };

@@ -48,7 +48,8 @@ static const struct shape shapes[] = {
 };
 enum { N_SHAPE = sizeof shapes / sizeof *shapes };
 
-/* Two sequences in interleaved pages; with poison, row 50 of the first holds a NaN and row 70 infinities. */
+/* Two sequences in interleaved pages; with poison, row 50 of the first holds a NaN and row 70 infinities, and
+ * row 0, which nobody sees then, a NaN. */
 static struct dr_attn_absorbed make_absorbed(struct pool *p, struct rig *r, const struct shape *d,
                                              enum dr_row_type type, bool poison) {
     int32_t width = d->lat + d->rope, n_page = dr_ceil_div(N_ROW, d->page_rows);
@@ -68,7 +69,7 @@ static struct dr_attn_absorbed make_absorbed(struct pool *p, struct rig *r, cons
     for (uint32_t q = 0; q < 2; q++) {
         float *x = pool_floats(p, (size_t)N_ROW * (size_t)width, 77 + q, 1);
         if (poison && q == 0) {
-            x[50 * width + d->lat - 1] = NAN;
+            x[0] = x[50 * width + d->lat - 1] = NAN;
             x[70 * width] = INFINITY;
             x[70 * width + width - 1] = -INFINITY;
         }
@@ -96,6 +97,7 @@ static struct dr_attn_absorbed make_absorbed(struct pool *p, struct rig *r, cons
                                      .n_tok = N_LENGTH,
                                      .n_head = d->heads,
                                      .split_rows = d->split_rows,
+                                     .from = poison,
                                      .scale = 0.3f};
 }
 
@@ -264,6 +266,8 @@ static void expanded_bits_of(struct group g) {
         if (i >= N_DIMS * N_POSITIONS) { /* later keys that are not numbers reach no earlier token */
             ((float *)(void *)(uintptr_t)a.k)[90 * h * (size_t)d->nope] = INFINITY;
             ((float *)(void *)(uintptr_t)a.v)[120 * h * (size_t)d->v] = NAN;
+            ((float *)(void *)(uintptr_t)a.v)[0] = NAN; /* of position 0, which nobody sees */
+            a.from = 1;
         }
         run_pieces(&reference, a, 0, N_TOK, want, want_lse);
         for (int t = g.first; t <= g.last; t++) {
