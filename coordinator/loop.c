@@ -242,13 +242,18 @@ static dr_status hear_gateway(struct loop *l, bool *any) {
 
 /* ---- a turn ---- */
 
-/* Sends the next plan if one is due. Raw logits go up no faster than the gateway takes them. */
+/* Sends every plan that is due. Raw logits go up no faster than the gateway takes them. */
 static dr_status plan(struct loop *l) {
-    if (!l->ready || (dr_core_wants_logits(l->core) && dr_link_pending(l->setup->link))) return dr_ok();
-    const struct dr_step_plan *next = dr_core_plan(l->core, l->now);
-    if (!next) return dr_ok();
-    dr_arena_rewind(&l->post.scratch, 0);
-    return dr_post_plan(&l->post, next);
+    for (;;) {
+        if (!l->ready || (dr_core_wants_logits(l->core) && dr_link_pending(l->setup->link))) return dr_ok();
+        const struct dr_step_plan *next = dr_core_plan(l->core, l->now);
+        if (next) {
+            dr_arena_rewind(&l->post.scratch, 0);
+            DR_TRY(dr_post_plan(&l->post, next));
+        }
+        DR_TRY(drain_events(l));
+        if (!next) return dr_ok();
+    }
 }
 
 static dr_status check_deadlines(struct loop *l) {
@@ -321,11 +326,9 @@ static dr_status turn(struct loop *l) {
     l->now = dr_clock_ns();
     DR_TRY(hear_workers(l, &any));
     DR_TRY(plan(l));
-    DR_TRY(drain_events(l));
     DR_TRY(hear_gateway(l, &any));
     if (l->post.closed) return dr_ok();
     DR_TRY(plan(l));
-    DR_TRY(drain_events(l));
     DR_TRY(check_deadlines(l));
     DR_TRY(check_ranks(l));
     DR_TRY(each_second(l));

@@ -6,7 +6,7 @@
 
 #include "fake.h"
 
-enum { RIG_REQUESTS_MAX = 6000, RIG_TOKENS_MAX = 2100, RIG_FLIGHTS_MAX = 8 };
+enum { RIG_REQUESTS_MAX = 512, RIG_TOKENS_MAX = 700, RIG_FLIGHTS_MAX = 8 };
 
 struct rig_flight { /* a result on its way */
     struct dr_step_result result;

@@ -114,6 +114,37 @@ static void what_does_not_fit_is_refused_by_name(void) {
     }
 }
 
+/* auto: values where a cache group spans hosts and the link is slow beside memory. */
+static void the_exchange_follows_hosts_and_link(void) {
+    static const struct {
+        const char *flags[4];
+        enum dr_exchange exchange;
+    } rows[] = {
+        {{"--tp=4"}, DR_EXCHANGE_LATENT}, /* one machine */
+        {{"--tp=4", "--hosts=a,b"}, DR_EXCHANGE_VALUE},
+        {{"--tp=4", "--hosts=a,b", "--link-gbit=1000"}, DR_EXCHANGE_LATENT},
+        {{"--tp=4", "--hosts=a,b", "--cache-width=2"}, DR_EXCHANGE_LATENT}, /* each group on one host */
+        {{"--tp=4", "--hosts=a,b", "--exchange=latent"}, DR_EXCHANGE_LATENT},
+        {{"--tp=4", "--exchange=value"}, DR_EXCHANGE_VALUE},
+    };
+    struct dr_config c;
+    load(&c);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct dr_options o;
+        struct dr_resolved r;
+        char *argv[4];
+        int argc = 0;
+        for (; argc < 4 && rows[i].flags[argc]; argc++) argv[argc] = (char *)rows[i].flags[argc];
+        const struct dr_machine m = {.free_bytes = (size_t)64 << 30, .cores = 4};
+        options(&o, argc, argv);
+        CU_ASSERT_EQUAL_FATAL(dr_resolve_on(&m, &o, &c, NULL, &r).code, DR_OK);
+        CU_ASSERT_EQUAL(r.layout.exchange, rows[i].exchange);
+        CU_ASSERT_STRING_EQUAL(dr_option_text(&o, DR_OPTION_EXCHANGE), /* what the ranks are told */
+                               dr_exchange_name(rows[i].exchange));
+        dr_options_fini(&o);
+    }
+}
+
 static void a_missing_model_is_refused(void) {
     struct dr_config c;
     struct dr_options o;
@@ -145,6 +176,7 @@ static CU_TestInfo cases[] = {
     {"the context is the model's unless given", context_defaults_to_the_models},
     {"the cache takes half of a small machine", the_cache_takes_half_of_a_small_machine},
     {"what does not fit is refused by name", what_does_not_fit_is_refused_by_name},
+    {"the exchange follows hosts and link", the_exchange_follows_hosts_and_link},
     {"a model that is not there is refused", a_missing_model_is_refused},
     {"this machine has memory and cores", this_machine_has_memory_and_cores},
     {"bytes are told in the largest unit", bytes_are_told_in_the_largest_unit},
