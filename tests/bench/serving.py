@@ -1,7 +1,7 @@
 """What a server does under load: a shared system prompt, and more requests than it can serve.
 
-    python3 tests/bench/serving.py BUILD shared              # 64 requests at once with 1,920 tokens in common, reuse off and any, in turns
-    python3 tests/bench/serving.py BUILD overload [SECONDS]  # arrivals at capacity, then four times as many
+    BUILD/e2e-venv/bin/python tests/bench/serving.py BUILD shared              # 64 requests at once with 1,920 tokens in common, reuse off and any, in turns
+    BUILD/e2e-venv/bin/python tests/bench/serving.py BUILD overload [SECONDS]  # arrivals at capacity, then four times as many
 
 In:   a build folder; the sample model.      Out: lines of figures.
 Why:  nothing here is judged: machines differ. tests/e2e holds what must be true by value.
@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 
-import httpx
+import httpx2 as httpx
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from conftest import Server, children  # noqa: E402
@@ -61,6 +61,7 @@ def shared(binary):
         for reuse in times:
             server = Server(binary, "--reuse", reuse, "--seqs-max", "64")
             times[reuse] += asyncio.run(shared_once(server))
+            time.sleep(1.5)  # counters come once a second
             computed = server.metric("deeprack_prompt_tokens_computed_total")
             server.stop()
             print(f"reuse {reuse}: {computed:.0f} prompt tokens computed of {64 * 1960} ({64 * 40 + 1920} different); time to first token "

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import MODEL, ROOT
+from conftest import MODEL, ROOT, until
 
 PAGE = 64
 
@@ -89,9 +89,9 @@ def test_a_shared_system_prompt_is_computed_once(start):
     prompts = [system + words(100 + i, 40) for i in range(64)]
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         found = list(pool.map(lambda p: complete(client, p, n=4), prompts))
-    computed = s.metric("deeprack_prompt_tokens_computed_total")
     unique = len(system) + sum(len(p) - len(system) for p in prompts)
-    assert computed <= 1.05 * unique, (computed, unique)
+    assert until(lambda: s.metric("deeprack_prompt_tokens_computed_total") >= unique, 5)  # told once a second
+    assert s.metric("deeprack_prompt_tokens_computed_total") <= 1.05 * unique
     assert sum(cached for _, cached in found) == s.metric("vllm:prefix_cache_hits_total") == 63 * 1920
     alone = {i: complete(client, prompts[i], n=4, cache_salt=f"alone {i}")[0] for i in (0, 31, 63)}
     assert all(found[i][0] == ids for i, ids in alone.items())
