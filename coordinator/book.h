@@ -42,8 +42,8 @@ void dr_book_accept(struct dr_book *b, struct dr_request *r, const char *salt);
 
 /* Whether a waiting request may start. LACKS: no slot is free, or not the pages for all of its tokens and one
  * page more (or all that it can ever use). PARK: the next page that it needs is being computed by a running
- * request: it will be shared when it is there, so computing it twice would be waste. */
-/* YES also sets what it would start with: n_done, n_sched, form. */
+ * request: it will be shared when it is there, so computing it twice would be waste. YES also sets what it
+ * would start with: n_done, n_sched, form. */
 enum dr_readiness { DR_READY_YES, DR_READY_LACKS, DR_READY_PARK };
 enum dr_readiness dr_book_ready(const struct dr_book *b, struct dr_request *r);
 

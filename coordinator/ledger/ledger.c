@@ -5,7 +5,8 @@
 #include "coordinator/ledger/ledger.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
+
+#include "coordinator/ledger/lazy.h"
 
 static size_t table_bytes(const struct dr_ledger *l) {
     return (size_t)l->n_slot * (size_t)l->table_max * sizeof(uint32_t);
@@ -19,9 +20,7 @@ dr_status dr_ledger_init(struct dr_ledger *l, const struct dr_ledger_setup *s) {
     out.spare = calloc((size_t)out.n_page, sizeof *out.spare);
     out.ref = calloc((size_t)out.n_page, sizeof *out.ref);
     out.n = calloc((size_t)out.n_slot, sizeof *out.n);
-    void *at = mmap(NULL, table_bytes(&out), PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    out.table = at == MAP_FAILED ? NULL : at;
+    out.table = dr_lazy_map(table_bytes(&out));
     if (!out.spare || !out.ref || !out.n || !out.table) {
         dr_ledger_fini(&out);
         return dr_fail(DR_EFULL, "coordinator: no memory for the ledger of %d pages and %d slots", s->n_page,
@@ -38,7 +37,7 @@ dr_status dr_ledger_init(struct dr_ledger *l, const struct dr_ledger_setup *s) {
 }
 
 void dr_ledger_fini(struct dr_ledger *l) {
-    if (l->table) munmap(l->table, table_bytes(l));
+    dr_lazy_unmap(l->table, table_bytes(l));
     free(l->spare);
     free(l->ref);
     free(l->n);

@@ -5,34 +5,25 @@
 #include "coordinator/ledger/prefix.h"
 
 #include <string.h>
-#include <sys/mman.h>
+
+#include "coordinator/ledger/lazy.h"
 
 /* EVP takes memory for every digest that it begins (3.0), and a page is named in nearly every step; these
  * functions do not. They are deprecated, not going to change. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 
-/* Memory of a table that is used only where pages are named. */
-static void *map(size_t bytes) {
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
-
-static void unmap(void *at, size_t bytes) {
-    if (at) munmap(at, bytes);
-}
-
 dr_status dr_prefix_init(struct dr_prefix *p, int32_t n_page) {
     DR_ASSERT(n_page > 0);
     struct dr_prefix out = {.n_page = n_page, .n_bucket = 16, .newest = -1, .oldest = -1};
     while (out.n_bucket < n_page) out.n_bucket *= 2;
     const size_t n = (size_t)n_page;
-    out.digest = map(n * sizeof *out.digest);
-    out.state = map(n);
-    out.bucket = map((size_t)out.n_bucket * sizeof *out.bucket);
-    out.next = map(n * sizeof *out.next);
-    out.newer = map(n * sizeof *out.newer);
-    out.older = map(n * sizeof *out.older);
+    out.digest = dr_lazy_map(n * sizeof *out.digest);
+    out.state = dr_lazy_map(n);
+    out.bucket = dr_lazy_map((size_t)out.n_bucket * sizeof *out.bucket);
+    out.next = dr_lazy_map(n * sizeof *out.next);
+    out.newer = dr_lazy_map(n * sizeof *out.newer);
+    out.older = dr_lazy_map(n * sizeof *out.older);
     if (!out.digest || !out.state || !out.bucket || !out.next || !out.newer || !out.older) {
         dr_prefix_fini(&out);
         return dr_fail(DR_EFULL, "coordinator: no memory for the names of %d pages", n_page);
@@ -44,12 +35,12 @@ dr_status dr_prefix_init(struct dr_prefix *p, int32_t n_page) {
 
 void dr_prefix_fini(struct dr_prefix *p) {
     const size_t n = (size_t)p->n_page;
-    unmap(p->digest, n * sizeof *p->digest);
-    unmap(p->state, n);
-    unmap(p->bucket, (size_t)p->n_bucket * sizeof *p->bucket);
-    unmap(p->next, n * sizeof *p->next);
-    unmap(p->newer, n * sizeof *p->newer);
-    unmap(p->older, n * sizeof *p->older);
+    dr_lazy_unmap(p->digest, n * sizeof *p->digest);
+    dr_lazy_unmap(p->state, n);
+    dr_lazy_unmap(p->bucket, (size_t)p->n_bucket * sizeof *p->bucket);
+    dr_lazy_unmap(p->next, n * sizeof *p->next);
+    dr_lazy_unmap(p->newer, n * sizeof *p->newer);
+    dr_lazy_unmap(p->older, n * sizeof *p->older);
     *p = (struct dr_prefix){0};
 }
 

@@ -26,9 +26,6 @@ struct dr_prefix {
     int32_t *newer, *older;   /* [n_page] neighbours among the idle pages */
     int32_t newest, oldest, n_idle;
     uint64_t n_forgotten; /* filled pages that have lost their names so far */
-    struct evp_md_st
-        *sha256; /* owned, as hasher: both are made once, so that naming a page allocates nothing */
-    struct evp_md_ctx_st *hasher;
 };
 
 /* Fails: EFULL. */

@@ -9,16 +9,12 @@
 #include <sys/mman.h>
 
 #include "common/size.h"
+#include "coordinator/ledger/lazy.h"
 
 enum {
     GIVE_BACK_BYTES = 64 << 10, /* shorter stripes stay: the call costs more than 16 pages are worth */
     PAGE_BYTES = 4096,
 };
-
-static void *map(size_t bytes) {
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
 
 static size_t ids_bytes(int32_t n, int32_t context) {
     return (size_t)n * (size_t)context * sizeof(uint32_t);
@@ -37,9 +33,9 @@ dr_status dr_pool_init(struct dr_pool *p, int32_t n, int32_t context, int32_t pa
     struct dr_pool out = {.n = n, .n_spare = n, .context = context, .names = context / page_tokens + 1};
     out.request = calloc((size_t)n, sizeof *out.request);
     out.spare = calloc((size_t)n, sizeof *out.spare);
-    out.ids = map(ids_bytes(n, context));
-    out.bias = map(bias_bytes(n));
-    out.name = map(name_bytes(n, out.names));
+    out.ids = dr_lazy_map(ids_bytes(n, context));
+    out.bias = dr_lazy_map(bias_bytes(n));
+    out.name = dr_lazy_map(name_bytes(n, out.names));
     if (!out.request || !out.spare || !out.ids || !out.bias || !out.name) {
         dr_pool_fini(&out);
         return dr_fail(DR_EFULL,
@@ -53,9 +49,9 @@ dr_status dr_pool_init(struct dr_pool *p, int32_t n, int32_t context, int32_t pa
 }
 
 void dr_pool_fini(struct dr_pool *p) {
-    if (p->ids) munmap(p->ids, ids_bytes(p->n, p->context));
-    if (p->bias) munmap(p->bias, bias_bytes(p->n));
-    if (p->name) munmap(p->name, name_bytes(p->n, p->names));
+    dr_lazy_unmap(p->ids, ids_bytes(p->n, p->context));
+    dr_lazy_unmap(p->bias, bias_bytes(p->n));
+    dr_lazy_unmap(p->name, name_bytes(p->n, p->names));
     free(p->request);
     free(p->spare);
     *p = (struct dr_pool){0};

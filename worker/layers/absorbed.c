@@ -26,46 +26,42 @@ static size_t member_heads(const struct dr_worker *w, int32_t m) {
     return (size_t)dr_range_len(w->member_heads[m]);
 }
 
+/* y [n, heads of m, y_dim] of x [n, heads of m, x_dim]: each head's rows times its own of this rank's
+ * `weights`, which may take and give less than a whole row: its first elements. */
+static dr_status per_head(struct dr_worker *w, int32_t n, int32_t m, const struct dr_weight *weights,
+                          const float *x, size_t x_dim, float *y, size_t y_dim) {
+    size_t heads = member_heads(w, m);
+    struct dr_linear_heads op = {
+        .y = y,
+        .x = x,
+        .w = weights + dr_worker_held_at(w, m),
+        .n_tok = n,
+        .n_head = (int32_t)heads,
+        .y_stride = heads * y_dim,
+        .y_head_stride = y_dim,
+        .x_stride = heads * x_dim,
+        .x_head_stride = x_dim,
+    };
+    return dr_project_heads(w, op);
+}
+
 /* u [n, heads of m, kv_lora + rope] of q [n, heads of m, nope + rope]: W_UK^T q_nope, then the rotated part
  * as it is.
  */
 static dr_status absorb(struct dr_worker *w, const struct dr_layer *y, int32_t n, int32_t m, const float *q,
                         float *u) {
     const struct dr_config *c = w->config;
-    size_t qk = (size_t)dr_config_qk_dim(c), row = (size_t)dr_config_row_dim(c), heads = member_heads(w, m);
-    struct dr_linear_heads op = {
-        .y = u,
-        .x = q,
-        .w = y->uk_t + dr_worker_held_at(w, m),
-        .n_tok = n,
-        .n_head = (int32_t)heads,
-        .y_stride = heads * row,
-        .y_head_stride = row,
-        .x_stride = heads * qk,
-        .x_head_stride = qk,
-    };
-    DR_TRY(dr_project_heads(w, op));
-    dr_copy_rows(u + c->kv_lora, row * 4, q + c->nope_dim, qk * 4, (size_t)c->rope_dim * 4, (size_t)n * heads,
-                 w->stream);
+    size_t qk = (size_t)dr_config_qk_dim(c), row = (size_t)dr_config_row_dim(c);
+    DR_TRY(per_head(w, n, m, y->uk_t, q, qk, u, row));
+    dr_copy_rows(u + c->kv_lora, row * 4, q + c->nope_dim, qk * 4, (size_t)c->rope_dim * 4,
+                 (size_t)n * member_heads(w, m), w->stream);
     return dr_ok();
 }
 
-/* [n, heads of m, v] at y, `y_stride` elements between rows, of z [n, heads of m, kv_lora]: W_UV z. */
+/* y [n, heads of m, v] of z [n, heads of m, kv_lora]: W_UV z. */
 static dr_status values(struct dr_worker *w, const struct dr_layer *layer, int32_t n, int32_t m,
                         const float *z, float *y) {
-    size_t heads = member_heads(w, m), lat = (size_t)w->config->kv_lora, v = (size_t)w->config->v_dim;
-    struct dr_linear_heads op = {
-        .y = y,
-        .x = z,
-        .w = layer->uv + dr_worker_held_at(w, m),
-        .n_tok = n,
-        .n_head = (int32_t)heads,
-        .y_stride = heads * v,
-        .y_head_stride = v,
-        .x_stride = heads * lat,
-        .x_head_stride = lat,
-    };
-    return dr_project_heads(w, op);
+    return per_head(w, n, m, layer->uv, z, (size_t)w->config->kv_lora, y, (size_t)w->config->v_dim);
 }
 
 /* Everybody's [n, heads of m, width] into `all`, from this rank's `own`. */
