@@ -219,13 +219,17 @@ struct dr_moe {
 /* --- sampler: a row's logits are cut over the vocabulary; every op handles the local columns [first, first +
  * n) --- */
 
+enum { DR_SEEN_MAX = 8 };
+
 /* One output row's wishes. Ids are absolute. Arrays are borrowed. */
 struct dr_sample_row {
     float temperature;         /* 0: arg-max */
     float repetition;          /* 1: off; logit > 0 is divided, else multiplied */
     float frequency, presence; /* 0: off */
     const uint16_t *count_prompt,
-        *count_output; /* [n] occurrences of the local columns; NULL when penalties are off */
+        *count_output;    /* [n] occurrences of the local columns; NULL when penalties are off */
+    const uint32_t *seen; /* ids that count as output, too: drafts before this row. Counts end at 65,535 */
+    int32_t n_seen;       /* at most DR_SEEN_MAX */
     const uint32_t *bias_id;
     const float *bias;
     int32_t n_bias;

@@ -24,6 +24,10 @@ enum { /* where the cursor stands: the call that may come next */
        AT_BINS,
        AT_PICK,
        AT_TOP,
+       AT_PASS, /* through the MTP layer */
+       AT_PASS_EMBED,
+       AT_DRAFT,
+       AT_DRAFT_PICK,
        AT_DONE
 };
 
@@ -54,7 +58,7 @@ static bool say(struct dr_call *out, enum dr_call_kind kind, enum dr_call_group 
 }
 
 static uint64_t activation_bytes(const struct dr_schedule *s) { /* of the residual stream, one copy */
-    return (uint64_t)s->shape->n_rows * (uint64_t)s->c->dim * 4;
+    return (uint64_t)s->n_rows * (uint64_t)s->c->dim * 4;
 }
 
 void dr_schedule_begin(struct dr_schedule *s, const struct dr_config *c, const struct dr_layout *l,
@@ -67,6 +71,7 @@ void dr_schedule_begin(struct dr_schedule *s, const struct dr_config *c, const s
         .state = shape->n_rows > 0 ? AT_START : AT_DONE,
         .layer = l->layer_begin[stage],
         .layer_end = l->layer_begin[stage + 1],
+        .n_rows = shape->n_rows,
     };
     struct dr_shard shard = dr_layout_shard(c, l, stage * l->tp + cache_group * l->c);
     s->group_heads = dr_range_len(shard.group_heads);
@@ -79,7 +84,7 @@ static bool prefill(struct dr_schedule *s, struct dr_call *out) {
     int32_t piece_keys = DR_PIECE_PAGES * s->l->page_tokens;
     for (; s->segment < s->shape->n_segment; s->segment++, s->piece = 0) {
         const struct dr_shape_segment *g = &s->shape->segment[s->segment];
-        int32_t left = g->first + g->n_rows - s->piece * piece_keys;
+        int32_t left = dr_shape_keys(g, s->pass) - s->piece * piece_keys;
         if (g->absorbed || left <= 0) continue;
         int32_t keys = dr_min_i32(left, piece_keys);
         s->piece++;
@@ -136,7 +141,7 @@ static bool sampler(struct dr_schedule *s, struct dr_call *out) {
     switch (s->state) {
     case AT_BATCH:
         if (!batch(s)) {
-            s->state = AT_DONE;
+            s->state = AT_PASS;
             return false;
         }
         s->batch++;
@@ -177,7 +182,7 @@ static bool start(struct dr_schedule *s, struct dr_call *out) {
 
 static bool end(struct dr_schedule *s, struct dr_call *out) {
     if (s->stage == s->l->pp - 1) {
-        s->state = s->l->tp > 1 ? AT_BATCH : AT_DONE;
+        s->state = s->l->tp == 1 ? AT_DONE : s->pass > 0 ? AT_DRAFT : AT_BATCH;
         return false;
     }
     s->state = AT_DONE;
@@ -211,7 +216,7 @@ static bool layer(struct dr_schedule *s, struct dr_call *out) {
         return say(out, DR_CALL_ALLTOALL, DR_GROUP_CACHE, DR_WHAT_PARTIAL, s->layer, batch_index,
                    heads * result * (uint64_t)s->l->c);
     case AT_PREFILL:
-        if (cut && prefill(s, out)) return true;
+        if (cut && s->pass < 2 && prefill(s, out)) return true;
         s->state = AT_ATTN_OUT;
         return false;
     case AT_ATTN_OUT:
@@ -224,12 +229,44 @@ static bool layer(struct dr_schedule *s, struct dr_call *out) {
     }
 }
 
+/* The passes through the MTP layer, which is one more layer of the last stage: ids, the layer, and for the
+ * rows that draft the sampler's calls of a plain draw. */
+static bool draft(struct dr_schedule *s, struct dr_call *out) {
+    const int32_t rows = dr_min_i32(dr_shape_drafting(s->shape, s->pass) - s->drafts_done, DR_OUT_BATCH);
+    switch (s->state) {
+    case AT_PASS:
+        if (s->pass++ > 0) s->n_rows = s->n_absorbed = dr_shape_drafting(s->shape, s->pass);
+        s->drafts_done = 0;
+        s->state = s->l->mtp && s->n_rows > 0 ? AT_PASS_EMBED : AT_DONE;
+        return false;
+    case AT_PASS_EMBED:
+        s->layer = s->c->n_layer;
+        s->layer_end = s->layer + 1;
+        s->state = AT_LAYER;
+        return say(out, DR_CALL_ALLREDUCE, DR_GROUP_STAGE, DR_WHAT_EMBED, s->layer, s->pass,
+                   activation_bytes(s) * (uint64_t)s->l->tp);
+    case AT_DRAFT:
+        if (rows == 0) {
+            s->state = AT_PASS;
+            return false;
+        }
+        s->batch++;
+        s->state = AT_DRAFT_PICK;
+        return sampler_call(s, out, DR_WHAT_SAMPLE_MAX, s->batch - 1, rows, DR_SAMPLE_MAX_BYTES);
+    default:
+        s->state = AT_DRAFT;
+        s->drafts_done += rows;
+        return sampler_call(s, out, DR_WHAT_SAMPLE_PICK, s->batch - 1, rows, DR_SAMPLE_PICK_BYTES);
+    }
+}
+
 bool dr_schedule_next(struct dr_schedule *s, struct dr_call *out) {
     while (s->state != AT_DONE) {
         bool said = s->state < AT_LAYER  ? start(s, out)
                     : s->state < AT_END  ? layer(s, out)
                     : s->state == AT_END ? end(s, out)
-                                         : sampler(s, out);
+                    : s->state < AT_PASS ? sampler(s, out)
+                                         : draft(s, out);
         if (said) return true;
     }
     return false;
@@ -250,7 +287,8 @@ static uint64_t mix(uint64_t h, uint64_t v) { /* SplitMix64's finaliser over a r
     return h ^ (h >> 31);
 }
 
-/* Stands before a list that holds one layer in place of all: every layer of a stage has the same calls. */
+/* Stands before a list that holds one layer in place of all: every main layer of a stage has the same calls.
+ */
 static int32_t begin_short(struct dr_schedule *s, const struct dr_config *c, const struct dr_layout *l,
                            const struct dr_step_shape *shape, int32_t stage) {
     dr_schedule_begin(s, c, l, shape, stage, 0);
@@ -283,7 +321,7 @@ void dr_schedule_cost(const struct dr_config *c, const struct dr_layout *l, cons
     *bytes = 0;
     *calls = 0;
     while (dr_schedule_next(&s, &call)) {
-        int32_t times = call.layer >= 0 ? layers : 1;
+        int32_t times = call.layer >= 0 && call.layer < c->n_layer ? layers : 1;
         *bytes += call.bytes * (uint64_t)times;
         *calls += times;
     }

@@ -57,7 +57,9 @@ struct dr_call {
 struct dr_shape_segment {
     int32_t first, n_rows;
     bool absorbed;
-    int32_t n_out_rows; /* rows with an output, the last ones of the segment: 0, 1, or n_rows */
+    bool next;       /* the token after its last row is known or drawn in the step: a row of the MTP layer */
+    int32_t n_draft; /* drafts wanted */
+    int32_t n_out_rows; /* rows with an output, the last ones of the segment: 0, 1 + n_verify, or n_rows */
     bool sample;        /* output is SAMPLE: a token is drawn */
     bool top_k, top_p;  /* a descent each; false for greedy rows */
     int32_t n_top;      /* -1: no log-probabilities asked; else alternatives a row. SCORE has n_top >= 0 */
@@ -73,13 +75,28 @@ struct dr_step_shape {
     const struct dr_shape_segment *segment;
 };
 
+/* Passes of a step: 0 through the main layers and the head; where the MTP layer is loaded, 1 through it, with
+ * every row one position later; then pass k drafts k tokens ahead, with one row for each segment that wants
+ * as many drafts. */
+static inline int32_t dr_shape_drafting(const struct dr_step_shape *s, int32_t pass) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < s->n_segment; i++) n += s->segment[i].n_draft >= pass;
+    return n;
+}
+
+/* Keys that the segment's expanded rows may see in a pass (below): positions [0, that). */
+static inline int32_t dr_shape_keys(const struct dr_shape_segment *s, int32_t pass) {
+    return s->first + s->n_rows + (pass > 0 && s->next);
+}
+
 /* A place in a stage's list; fields are private to schedule.c. */
 struct dr_schedule {
     const struct dr_config *c;
     const struct dr_layout *l;
     const struct dr_step_shape *shape; /* borrowed */
     int32_t stage, group_heads, state, layer, layer_end;
-    int32_t n_absorbed, absorbed_done;
+    int32_t pass, n_rows, n_absorbed, absorbed_done; /* of the pass */
+    int32_t drafts_done;                             /* rows of the pass whose drafts were drawn */
     int32_t segment, piece, n_piece;     /* prefill: next piece of a segment, pieces of the layer so far */
     int32_t out_segment, out_row, batch; /* output rows before the next batch */
     int32_t n_sampled, n_logprob, n_top_k, n_top_p, round; /* of the batch */

@@ -24,8 +24,9 @@ struct counts {
     size_t dim, q_lora, lat, rope, nope, v, qk, row, row_bytes, heads, group_heads;
     size_t c, cut, value, tp, absorbed, scratch_parts, keys, boundary;
     size_t experts, active, moe_scratch, input;
-    size_t last, out, vocab, sample_bytes; /* last: 1 on the last stage, else 0; cut: 1 when c > 1; value:
-                                              with the value exchange, too */
+    size_t last, out, vocab, sample_bytes,
+        mtp; /* last: 1 on the last stage, else 0; cut: 1 when c > 1; value:
+           with the value exchange, too; mtp: the rank has that layer */
 };
 
 static bool has_layer(const struct dr_config *c, const struct dr_shard *s, bool moe) {
@@ -120,6 +121,7 @@ static struct counts count(const struct dr_config *c, const struct dr_layout *l,
         .moe_scratch = dr_workspace_moe_scratch(c, l, rank),
         .input = input_bytes(c, l, &s),
         .last = s.last,
+        .mtp = s.mtp,
         .out = (size_t)out,
         .vocab = (size_t)dr_range_len(s.vocab),
         .sample_bytes = DR_SAMPLE_BINS_BYTES,
@@ -132,7 +134,7 @@ void dr_workspace_map(const struct dr_config *c, const struct dr_layout *l, int3
     static const enum dr_work_phase after[DR_WORK_PHASE_COUNT] = {
         [DR_WORK_STATE] = DR_WORK_STATE,   [DR_WORK_STEP] = DR_WORK_STATE,    [DR_WORK_ATTN] = DR_WORK_STEP,
         [DR_WORK_ABSORBED] = DR_WORK_ATTN, [DR_WORK_EXPANDED] = DR_WORK_ATTN, [DR_WORK_FFN] = DR_WORK_STEP,
-        [DR_WORK_OUT] = DR_WORK_STEP,
+        [DR_WORK_OUT] = DR_WORK_STEP,      [DR_WORK_DRAFT] = DR_WORK_STEP,
     };
 #define DR_X_(name, phase, elements, bytes) DR_WORK_##phase,
     static const enum dr_work_phase phase_of[DR_BUF_COUNT] = {DR_WORK_BUFFERS(DR_X_)};

@@ -4,8 +4,8 @@
  * Why:  the worker places its buffers by exactly this map and footprint counts its end: no third number
  * exists. Nothing here grows with the context, except the page tables (4 bytes a page).
  *
- * Phases: STATE and STEP are always alive; ATTN (with ABSORBED or EXPANDED), FFN and OUT take turns in the
- * same bytes. */
+ * Phases: STATE and STEP are always alive; ATTN (with ABSORBED or EXPANDED), FFN, OUT and DRAFT take turns in
+ * the same bytes. */
 #pragma once
 
 #include "model/schedule.h"
@@ -18,6 +18,7 @@ enum dr_work_phase {
     DR_WORK_EXPANDED,
     DR_WORK_FFN,
     DR_WORK_OUT,
+    DR_WORK_DRAFT,
     DR_WORK_PHASE_COUNT
 };
 
@@ -78,7 +79,9 @@ enum dr_work_phase {
     X(ADJUSTED, OUT, n->last * n->out * n->vocab, 4)                                                         \
     X(SAMPLE_IN, OUT, n->last * n->out * n->sample_bytes, 1)                                                 \
     X(SAMPLE_ALL, OUT, n->last * n->out * n->sample_bytes * n->tp, 1)                                        \
-    X(SAMPLE_SUM, OUT, n->last * n->out * n->sample_bytes, 1)
+    X(SAMPLE_SUM, OUT, n->last * n->out * n->sample_bytes, 1)                                                \
+    /* what the MTP layer joins: embedding and hidden state of each row */                                   \
+    X(JOINED, DRAFT, n->mtp * n->rows * 2 * n->dim, 4)
 /* clang-format on */
 
 #define DR_X_(name, phase, elements, bytes) DR_BUF_##name,

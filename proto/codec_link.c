@@ -265,11 +265,16 @@ dr_status dr_decode_tokens(const uint8_t *body, size_t bytes, struct dr_arena *a
 }
 
 static const struct dr_wire_rule done_at[] = {
-    [1] = DR_RULE_ANY,   [2] = {.most = DR_FINISH_COUNT - 1},
-    [3] = DR_RULE_ANY,   [4] = DR_RULE_COUNT,
-    [5] = DR_RULE_COUNT, [6] = DR_RULE_COUNT,
-    [7] = DR_RULE_COUNT, [8] = DR_RULE_COUNT,
-    [9] = DR_RULE_ANY,   [10] = DR_RULE_ANY,
+    [1] = DR_RULE_ANY,
+    [2] = {.most = DR_FINISH_COUNT - 1},
+    [3] = DR_RULE_ANY,
+    [4] = DR_RULE_COUNT,
+    [5] = DR_RULE_COUNT,
+    [6] = DR_RULE_COUNT,
+    [7] = {.most = INT32_MAX, .count = DR_DRAFTS_MAX},
+    [8] = {.most = INT32_MAX, .count = DR_DRAFTS_MAX},
+    [9] = DR_RULE_ANY,
+    [10] = DR_RULE_ANY,
     [11] = DR_RULE_ANY,
 };
 static const struct dr_wire_rules done_rules = DR_WIRE_RULES(done_at);
@@ -285,8 +290,9 @@ dr_status dr_encode_done(const struct dr_done *in, uint64_t epoch, struct dr_are
     m.n_prompt = in->n_prompt;
     m.n_cached = in->n_cached;
     m.n_output = in->n_output;
-    m.n_draft = in->n_draft;
-    m.n_accepted = in->n_accepted;
+    m.n_drafted = m.n_accepted = DR_DRAFTS_MAX;
+    m.drafted = (int32_t *)in->drafted;
+    m.accepted = (int32_t *)in->accepted;
     m.queue_ns = in->queue_ns;
     m.prefill_ns = in->prefill_ns;
     m.decode_ns = in->decode_ns;
@@ -297,6 +303,8 @@ dr_status dr_decode_done(const uint8_t *body, size_t bytes, struct dr_arena *are
     ProtobufCMessage *base = NULL;
     DR_TRY(dr_wire_unpack(&dr__v1__done__descriptor, &done_rules, body, bytes, arena, &base));
     const Dr__V1__Done *m = (const Dr__V1__Done *)base;
+    DR_TRY(dr_wire_same("Done", "drafted", m->n_drafted, DR_DRAFTS_MAX));
+    DR_TRY(dr_wire_same("Done", "accepted", m->n_accepted, DR_DRAFTS_MAX));
     *out = (struct dr_done){
         .request = m->request,
         .finish = (enum dr_finish)m->finish,
@@ -304,11 +312,11 @@ dr_status dr_decode_done(const uint8_t *body, size_t bytes, struct dr_arena *are
         .n_prompt = m->n_prompt,
         .n_cached = m->n_cached,
         .n_output = m->n_output,
-        .n_draft = m->n_draft,
-        .n_accepted = m->n_accepted,
         .queue_ns = m->queue_ns,
         .prefill_ns = m->prefill_ns,
         .decode_ns = m->decode_ns,
     };
+    memcpy(out->drafted, m->drafted, sizeof out->drafted);
+    memcpy(out->accepted, m->accepted, sizeof out->accepted);
     return dr_ok();
 }

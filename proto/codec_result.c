@@ -91,8 +91,9 @@ static const struct dr_wire_rule row_at[] = {
     [4] = {.most = DR_VOCAB_MAX - 1, .count = 1 + DR_DRAFTS_MAX},
     [5] = {.count = 1 + DR_DRAFTS_MAX},
     [6] = {.most = DR_DRAFTS_MAX},
-    [7] = {.most = DR_VOCAB_MAX - 1, .count = DR_TOP_MAX},
-    [8] = {.count = DR_TOP_MAX},
+    [7] = {.most = DR_VOCAB_MAX - 1, .count = (1 + DR_DRAFTS_MAX) * DR_TOP_MAX},
+    [8] = {.count = (1 + DR_DRAFTS_MAX) * DR_TOP_MAX},
+    [9] = {.most = DR_VOCAB_MAX - 1, .count = DR_DRAFTS_MAX},
 };
 static const struct dr_wire_rules row_rules = DR_WIRE_RULES(row_at);
 
@@ -117,7 +118,9 @@ static dr_status row_put(const struct dr_result_row *in, struct dr_arena *scratc
     m->id = (uint32_t *)in->ids;
     m->logprob = (float *)in->logprob;
     m->n_accepted = in->n_accepted;
-    m->n_top_id = m->n_top_logprob = (size_t)in->n_top;
+    m->n_draft = (size_t)in->n_draft;
+    m->draft = (uint32_t *)in->draft;
+    m->n_top_id = m->n_top_logprob = (size_t)in->n_ids * (size_t)in->n_top;
     return dr_wire_top_put(in->top, m->n_top_id, scratch, &m->top_id, &m->top_logprob);
 }
 
@@ -154,14 +157,21 @@ static dr_status row_get(const Dr__V1__ResultRow *m, struct dr_arena *arena, str
     if (m->n_accepted > 0 && (size_t)m->n_accepted + 1 > m->n_id)
         return dr_fail(DR_EPROTO, "ResultRow.n_accepted: found %d, allowed less than the %zu ids",
                        m->n_accepted, m->n_id);
+    const size_t n_top = m->n_id > 0 ? m->n_top_id / m->n_id : 0;
+    if (n_top > DR_TOP_MAX || n_top * m->n_id != m->n_top_id)
+        return dr_fail(DR_EPROTO,
+                       "ResultRow.top_id: found %zu for %zu ids, allowed equally many for each, up to %d",
+                       m->n_top_id, m->n_id, DR_TOP_MAX);
     *out = (struct dr_result_row){
         .slot = m->slot,
         .position = m->position,
         .fault = (enum dr_fault)m->fault,
         .n_ids = (int32_t)m->n_id,
         .n_accepted = m->n_accepted,
-        .n_top = (int32_t)m->n_top_id,
+        .n_top = (int32_t)n_top,
+        .n_draft = (int32_t)m->n_draft,
     };
+    if (m->n_draft > 0) memcpy(out->draft, m->draft, m->n_draft * sizeof out->draft[0]);
     if (m->n_id > 0) {
         memcpy(out->ids, m->id, m->n_id * sizeof out->ids[0]);
         memcpy(out->logprob, m->logprob, m->n_id * sizeof out->logprob[0]);

@@ -32,6 +32,7 @@ static const struct dr_wire_rule open_at[] = {
     [7] = {.most = DR_VOCAB_MAX - 1, .count = DR_VOCAB_MAX},
     [8] = {.most = DR_VOCAB_MAX - 1, .count = DR_VOCAB_MAX},
     [9] = {.least = 1, .most = DR_POSITIONS_MAX, .count = DR_VOCAB_MAX},
+    [10] = {.most = DR_POSITIONS_MAX},
 };
 static const struct dr_wire_rules open_rules = DR_WIRE_RULES(open_at);
 
@@ -54,6 +55,7 @@ static const struct dr_wire_rule segment_at[] = {
     [9] = {.most = DR_OUTPUT_LOGITS},
     [10] = {.most = DR_TOP_MAX},
     [11] = {.most = DR_DRAFTS_MAX},
+    [12] = {.most = DR_DRAFTS_MAX},
 };
 static const struct dr_wire_rules segment_rules = DR_WIRE_RULES(segment_at);
 
@@ -83,6 +85,7 @@ static dr_status open_put(const struct dr_open *in, struct dr_arena *scratch, Dr
     m->slot = in->slot;
     m->cache_group = in->cache_group;
     m->n_prompt = in->n_prompt;
+    m->n_kept = in->n_kept;
     m->sampling = sampling;
     DR_TRY(dr_wire_sampling_put(&in->sampling, m->sampling));
     m->n_bias_id = m->n_bias_value = (size_t)in->n_bias;
@@ -126,6 +129,7 @@ static void segment_put(const struct dr_segment *in, Dr__V1__Segment *m) {
     m->output = (Dr__V1__Output)in->output;
     m->score_top = in->score_top;
     m->n_draft = in->n_draft;
+    m->n_verify = in->n_verify;
 }
 
 static dr_status plan_arrays(const struct dr_step_plan *in, struct dr_arena *scratch, Dr__V1__StepPlan *m) {
@@ -162,6 +166,9 @@ static dr_status plan_sums(const Dr__V1__StepPlan *m) {
         size_t ids = s->source == DR__V1__SOURCE__SOURCE_IDS ? (size_t)s->n_rows : 0;
         DR_TRY(dr_wire_same("Segment", "id", s->n_id, ids));
         rows += s->n_rows;
+        if (s->n_verify >= s->n_rows)
+            return dr_fail(DR_EPROTO, "Segment.n_verify: found %d with %d rows, allowed 0..%d", s->n_verify,
+                           s->n_rows, s->n_rows - 1);
         if (s->first > DR_POSITIONS_MAX - s->n_rows)
             return dr_fail(DR_EPROTO, "Segment.first: found %d with %d rows, allowed 0..%d", s->first,
                            s->n_rows, DR_POSITIONS_MAX - s->n_rows);
@@ -210,6 +217,7 @@ static dr_status open_get(const Dr__V1__Open *m, struct dr_arena *arena, struct 
         .slot = m->slot,
         .cache_group = m->cache_group,
         .n_prompt = m->n_prompt,
+        .n_kept = m->n_kept,
         .n_seen_prompt = (int32_t)m->n_seen_prompt,
         .seen_prompt = m->seen_prompt,
         .n_seen_output = (int32_t)m->n_seen_output_id,
@@ -242,6 +250,7 @@ static struct dr_segment segment_get(const Dr__V1__Segment *m) {
         .output = (enum dr_output)m->output,
         .score_top = m->score_top,
         .n_draft = m->n_draft,
+        .n_verify = m->n_verify,
     };
 }
 

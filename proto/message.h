@@ -91,6 +91,7 @@ struct dr_count {
 struct dr_open {
     int32_t slot, cache_group; /* cache_group 0 for now: field of data-parallel attention */
     int32_t n_prompt;
+    int32_t n_kept; /* positions whose cache rows are there and shared: computed again they are not stored */
     struct dr_sampling sampling;
     int32_t n_bias, n_seen_prompt, n_seen_output; /* seen_*: only when penalties are on */
     const struct dr_bias *bias;
@@ -109,13 +110,14 @@ struct dr_segment {
     int32_t slot, first, n_rows; /* CARRY: n_rows is max_rows */
     enum dr_source source;
     const uint32_t *ids; /* [n_rows] with DR_SOURCE_IDS */
-    bool has_next; /* next_id is the token after the last row (MTP input; SCORE target of the last row) */
-    uint32_t next_id;
+    bool has_next;    /* next_id is the token after the last row (MTP input; SCORE target of the last row) */
+    uint32_t next_id; /* missing: with SAMPLE it is the token drawn, else there is none */
     enum dr_tokens_role role;
     enum dr_form form;
-    enum dr_output output; /* SAMPLE: of the last row; SCORE and LOGITS: of every row */
+    enum dr_output output; /* SAMPLE: of the last 1 + n_verify rows; SCORE and LOGITS: of every row */
     int32_t score_top;     /* SCORE: alternatives a row, 0..20 */
-    int32_t n_draft;
+    int32_t n_verify; /* SAMPLE: the last ids are drafts, to be compared with what is drawn before them */
+    int32_t n_draft;  /* drafts wanted of the tokens after the newest one; needs a next token */
 };
 
 struct dr_step_plan {
@@ -177,15 +179,17 @@ struct dr_top {
     float logprob;
 };
 
-/* One per output row, in the order of the plan's segments and their rows */
+/* One per segment with SAMPLE, else one per output row; in the order of the plan's segments and their rows.
+ * A draft is accepted iff it is what was drawn in its place; behind the first wrong one nothing is drawn. */
 struct dr_result_row {
-    int32_t slot, position; /* position of the row whose logits these are */
+    int32_t slot, position; /* position of the (first) row whose logits these are */
     enum dr_fault fault;
     int32_t n_ids; /* SAMPLE: 1 + accepted drafts; SCORE: 1 (its target), 0 when it has none */
     uint32_t ids[1 + DR_DRAFTS_MAX];
     float logprob[1 + DR_DRAFTS_MAX]; /* of the raw logits */
-    int32_t n_accepted, n_top;
-    const struct dr_top *top; /* [n_top] descending, of the first id's row */
+    int32_t n_accepted, n_top, n_draft;
+    uint32_t draft[DR_DRAFTS_MAX]; /* guesses of the tokens after the last id; in the segment's last row */
+    const struct dr_top *top;      /* [n_ids, n_top], each descending */
 };
 
 struct dr_step_result {
@@ -279,7 +283,10 @@ struct dr_done {
     uint64_t request;
     enum dr_finish finish;
     uint32_t stop_id; /* end token that stopped; UINT32_MAX: none */
-    int32_t n_prompt, n_cached, n_output, n_draft, n_accepted;
+    int32_t n_prompt, n_cached, n_output;
+    /* Drafts that were compared with what was drawn, and those that came true: the first after a token, the
+     * second, ... */
+    int32_t drafted[DR_DRAFTS_MAX], accepted[DR_DRAFTS_MAX];
     uint64_t queue_ns, prefill_ns, decode_ns; /* waiting, first plan to first token, first to last token */
 };
 

@@ -10,7 +10,7 @@ static int32_t out_rows(const struct dr_segment *g) {
     case DR_OUTPUT_NONE:
         return 0;
     case DR_OUTPUT_SAMPLE:
-        return 1;
+        return 1 + g->n_verify;
     case DR_OUTPUT_SCORE:
     case DR_OUTPUT_LOGITS:
         return g->n_rows;
@@ -23,6 +23,8 @@ static struct dr_shape_segment shape_of(const struct dr_segment *g, const struct
         .first = g->first,
         .n_rows = g->n_rows,
         .absorbed = g->form == DR_FORM_ABSORBED,
+        .next = g->has_next || g->output == DR_OUTPUT_SAMPLE,
+        .n_draft = g->n_draft,
         .n_out_rows = out_rows(g),
         .sample = g->output == DR_OUTPUT_SAMPLE,
         .n_top = -1,

@@ -8,6 +8,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "common/size.h"
+
 static_assert((int)DR_WORK_BIAS_MAX == (int)DR_BIAS_MAX && (int)DR_WORK_TOP_MAX == (int)DR_TOP_MAX,
               "model/workspace.h repeats two limits");
 
@@ -50,8 +52,12 @@ static dr_status check_open(const struct dr_slots *s, const struct dr_open *o) {
 static dr_status open_slot(struct dr_slots *s, const struct dr_open *o) {
     DR_TRY(check_open(s, o));
     struct dr_slot *slot = &s->slot[o->slot];
-    *slot =
-        (struct dr_slot){.open = true, .n_prompt = o->n_prompt, .counts = s->last && penalised(&o->sampling)};
+    *slot = (struct dr_slot){
+        .open = true,
+        .n_prompt = o->n_prompt,
+        .n_kept = o->n_kept,
+        .counts = s->last && penalised(&o->sampling),
+    };
     s->sampling[o->slot] = o->sampling;
     dr_pages_clear(&s->pages, o->slot);
     if (!s->last) return dr_ok();
@@ -81,12 +87,32 @@ dr_status dr_slots_apply(struct dr_slots *s, const struct dr_step_plan *plan) {
     return dr_ok();
 }
 
+/* Drafts to verify and to make; pages for all rows, those of the MTP layer one position further, and those of
+ * drafts after the last one. */
+static dr_status check_drafts(const struct dr_slots *s, const struct dr_segment *g, int32_t i) {
+    const bool sample = g->output == DR_OUTPUT_SAMPLE, next = g->has_next || sample;
+    if (g->n_verify != 0 && (g->n_verify < 0 || g->n_verify >= g->n_rows || !sample || g->has_next))
+        return dr_fail(
+            DR_EPROTO,
+            "segment %d of slot %d: %d of %d ids are drafts; expected fewer than all of them, a draw "
+            "and no next id",
+            i, g->slot, g->n_verify, g->n_rows);
+    if (g->n_draft != 0 &&
+        (g->n_draft < 0 || g->n_draft > DR_DRAFTS_MAX || !s->mtp || !next || g->output == DR_OUTPUT_NONE))
+        return dr_fail(
+            DR_EPROTO,
+            "segment %d of slot %d: %d drafts are wanted; expected 0 to %d, of a layout with the MTP "
+            "layer, a row with an output and a token after it",
+            i, g->slot, g->n_draft, DR_DRAFTS_MAX);
+    const int32_t beyond = s->mtp && next ? dr_max_i32(1, g->n_draft) : 0;
+    return dr_pages_cover(&s->pages, g->slot, g->first + g->n_rows + beyond);
+}
+
 static dr_status check_segment(const struct dr_slots *s, const struct dr_segment *g, int32_t i) {
     DR_TRY(slot_in_range(s, "segment", g->slot));
     if (!s->slot[g->slot].open) return dr_fail(DR_EPROTO, "segment %d: slot %d is not open", i, g->slot);
-    if (g->source == DR_SOURCE_CARRY || g->n_draft != 0)
-        return dr_fail(DR_EPROTO,
-                       "segment %d of slot %d: source CARRY and drafts are not run by this version; send ids",
+    if (g->source == DR_SOURCE_CARRY)
+        return dr_fail(DR_EPROTO, "segment %d of slot %d: source CARRY is not run by this version; send ids",
                        i, g->slot);
     if (g->n_rows < 1 || g->first < 0 || g->first > s->context - g->n_rows)
         return dr_fail(
@@ -103,7 +129,7 @@ static dr_status check_segment(const struct dr_slots *s, const struct dr_segment
     if (g->has_next && g->next_id >= (uint32_t)s->vocab)
         return dr_fail(DR_EPROTO, "segment %d of slot %d: next id %u, the vocabulary has %d", i, g->slot,
                        g->next_id, s->vocab);
-    return dr_pages_cover(&s->pages, g->slot, g->first + g->n_rows);
+    return check_drafts(s, g, i);
 }
 
 dr_status dr_slots_check(const struct dr_slots *s, const struct dr_step_plan *plan) {

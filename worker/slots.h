@@ -13,12 +13,13 @@ struct dr_slot {
     bool open;
     bool counts; /* penalties are on: counts are kept (last stage) */
     int32_t n_prompt, n_bias;
-    int32_t length; /* positions written so far: the end of the last segment */
+    int32_t n_kept; /* positions whose cache rows others wrote: they are not written again */
 };
 
 struct dr_slots {
     int32_t n, vocab_first, n_vocab;       /* slots; this rank's columns of the vocabulary */
     bool last;                             /* last stage: counts and biases are kept */
+    bool mtp;                              /* the MTP layer is loaded: rows reach one position further */
     int32_t vocab, context, step_tokens;   /* limits of a plan */
     struct dr_slot *slot;                  /* [n] */
     struct dr_sampling *sampling;          /* [n] */

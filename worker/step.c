@@ -31,6 +31,7 @@ static dr_status accept(struct dr_worker *w, const struct dr_step_plan *plan) {
 }
 
 static dr_status run(struct dr_worker *w) {
+    w->pass = 0;
     if (w->shape.n_rows == 0) return dr_ok();
     DR_TRY(dr_rows_fill(w));
     dr_parts_enter(&w->parts, w->shard.first ? DR_PART_EMBED : DR_PART_COLLECTIVE);
@@ -42,14 +43,9 @@ static dr_status run(struct dr_worker *w) {
         DR_TRY(dr_ffn(w, i));
     }
     dr_parts_enter(&w->parts, w->shard.last ? DR_PART_HEAD : DR_PART_COLLECTIVE);
-    return w->shard.last ? dr_head(w) : dr_boundary_send(w);
-}
-
-static void remember_lengths(struct dr_worker *w) {
-    for (int32_t i = 0; i < w->plan->n_segment; i++) {
-        const struct dr_segment *g = &w->plan->segment[i];
-        w->slots.slot[g->slot].length = g->first + g->n_rows;
-    }
+    if (!w->shard.last) return dr_boundary_send(w);
+    DR_TRY(dr_head(w));
+    return w->shard.mtp ? dr_draft(w) : dr_ok();
 }
 
 static dr_status step(struct dr_worker *w, uint64_t deadline_ns) {
@@ -57,9 +53,7 @@ static dr_status step(struct dr_worker *w, uint64_t deadline_ns) {
     dr_ledger_begin(&w->ledger, w->config, w->layout, &w->shape, w->plan->step, deadline_ns);
     DR_TRY(run(w));
     dr_parts_enter(&w->parts, DR_PART_REST);
-    DR_TRY(dr_ledger_end(&w->ledger));
-    remember_lengths(w);
-    return dr_ok();
+    return dr_ledger_end(&w->ledger);
 }
 
 static uint64_t peak_bytes(void) {
@@ -91,7 +85,7 @@ dr_status dr_worker_step(struct dr_worker *w, const struct dr_step_plan *plan, u
     w->plan = plan;
     w->sink = sink;
     w->sink_arg = arg;
-    w->n_result = w->n_bad = 0;
+    w->n_result = w->n_top = w->n_bad = 0;
     atomic_store_explicit(&w->step_id, plan->step, memory_order_relaxed);
     dr_status st = step(w, deadline_ns);
     report(w, st, &out->report);
@@ -110,9 +104,9 @@ dr_status dr_worker_step(struct dr_worker *w, const struct dr_step_plan *plan, u
 void dr_worker_tap(struct dr_worker *w, enum dr_tap_kind kind, int32_t layer, const void *x, size_t x_stride,
                    int32_t width) {
     for (int32_t i = 0; w->n_tap > 0 && i < w->plan->n_segment; i++) {
-        const struct dr_segment *g = &w->plan->segment[i];
+        const struct dr_run *r = &w->run[i];
         struct dr_tap_rows rows = {
-            .slot = g->slot, .first_row = w->run[i].first_row, .position = g->first, .n = g->n_rows};
+            .slot = w->plan->segment[i].slot, .first_row = r->first_row, .position = r->position, .n = r->n};
         dr_tap_take(w->taps, w->n_tap, kind, layer, &rows, x, x_stride, width, w->stream);
     }
 }

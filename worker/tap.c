@@ -10,7 +10,8 @@ void dr_tap_take(struct dr_tap *taps, int32_t n_tap, enum dr_tap_kind kind, int3
                  struct dr_stream *s) {
     for (int32_t i = 0; i < n_tap; i++) {
         struct dr_tap *t = &taps[i];
-        if (t->kind != kind || t->slot != rows->slot || (kind != DR_TAP_EMBED && t->layer != layer)) continue;
+        const bool of_layer = kind != DR_TAP_EMBED && kind != DR_TAP_MTP_LOGITS;
+        if (t->kind != kind || t->slot != rows->slot || (of_layer && t->layer != layer)) continue;
         DR_ASSERT(t->width == width);
         int32_t n = rows->n < t->room - t->n ? rows->n : t->room - t->n;
         if (n <= 0) continue;

@@ -7,8 +7,9 @@
 
 #include "kernels/device.h"
 
-/* Residual stream before layer 0 and after each layer; a layer's cache rows before rounding; chosen experts.
- */
+/* Residual stream before layer 0 and after each layer; a layer's cache rows before rounding; chosen experts;
+ * logits of drafts (the rank's columns), at the position of the token before the draft. The MTP layer is the
+ * one after the last. */
 enum dr_tap_kind {
     DR_TAP_EMBED,
     DR_TAP_HIDDEN,
@@ -16,16 +17,17 @@ enum dr_tap_kind {
     DR_TAP_KPE,
     DR_TAP_EXPERTS,
     DR_TAP_EXPERT_WEIGHTS,
+    DR_TAP_MTP_LOGITS,
     DR_TAP_KIND_COUNT
 };
 
 struct dr_tap {
     enum dr_tap_kind kind;
-    int32_t layer; /* ignored by EMBED */
+    int32_t layer; /* ignored by EMBED and MTP_LOGITS */
     int32_t slot;
-    int32_t width;     /* elements a row: dim, dim, kv_lora, rope_dim, n_active, n_active; checked */
-    int32_t room;      /* rows of the buffers */
-    void *row;         /* [room, width] f32; int32 for EXPERTS */
+    int32_t width; /* elements a row: dim, dim, kv_lora, rope_dim, n_active, n_active, own columns; checked */
+    int32_t room;  /* rows of the buffers */
+    void *row;     /* [room, width] f32; int32 for EXPERTS */
     int32_t *position; /* [room] */
     int32_t n; /* rows written; grows from step to step, further rows are dropped when room is reached */
 };

@@ -45,6 +45,7 @@ static void init_slots(struct dr_worker *w) {
     w->slots.vocab_first = w->shard.vocab.begin;
     w->slots.n_vocab = dr_range_len(w->shard.vocab);
     w->slots.last = w->shard.last;
+    w->slots.mtp = w->layout->mtp;
     w->slots.vocab = w->config->vocab;
     w->slots.context = l->context;
     w->slots.step_tokens = l->step_tokens;

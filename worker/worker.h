@@ -19,7 +19,12 @@
  * each kind in the order of the plan: so that each form's rows lie together. Results keep the order of the
  * plan. */
 struct dr_run {
-    int32_t first_row; /* of the step's rows */
+    int32_t first_row, position, n; /* its rows of the running pass: the first, its position, how many */
+    int32_t keys;                   /* expanded: they may see positions [0, keys) */
+    /* what the head found: */
+    int32_t n_true;  /* rows whose ids are true: all but the drafts from the first wrong one on */
+    uint32_t newest; /* the token after those rows, then the newest draft */
+    int32_t result;  /* its last result row; -1: none */
 };
 
 struct dr_worker {
@@ -55,9 +60,11 @@ struct dr_worker {
     struct dr_step_shape shape;
     struct dr_shape_segment segment[DR_SEGMENTS_MAX];
     struct dr_run run[DR_SEGMENTS_MAX];
-    int32_t n_row, n_absorbed;
-    int32_t n_result; /* result rows so far */
-    int32_t n_bad;    /* slots with a row that is not finite */
+    int32_t pass; /* 0: main layers; 1: the MTP layer, rows one position later; k: the k-th draft in a row */
+    int32_t n_row, n_absorbed; /* of the pass */
+    int32_t n_batch;           /* batches of output rows and drafts so far */
+    int32_t n_result, n_top;   /* result rows so far, and their alternatives */
+    int32_t n_bad;             /* slots with a row that is not finite */
     _Atomic uint64_t step_id;
     dr_logits_sink *sink;
     void *sink_arg;
@@ -69,6 +76,11 @@ static inline void *dr_worker_buffer(const struct dr_worker *w, enum dr_work_buf
 }
 static inline float *dr_worker_floats(const struct dr_worker *w, enum dr_work_buffer b) {
     return (float *)dr_worker_buffer(w, b);
+}
+
+/* In the MTP layer no row belongs to position 0: whoever stores it hides it. */
+static inline int32_t dr_worker_hidden_rows(const struct dr_worker *w) {
+    return w->pass > 0 && w->shard.member == 0;
 }
 
 /* Where member m's heads begin among those whose kv_b this rank holds (dr_layer.uk_t, uv). */
@@ -103,6 +115,17 @@ DR_FALLIBLE dr_attention_expanded(struct dr_worker *w, int32_t index); /* layers
 DR_FALLIBLE dr_ffn(struct dr_worker *w, int32_t index); /* layers/ffn.c: HIDDEN += MLP or experts */
 DR_FALLIBLE dr_boundary_send(struct dr_worker *w);      /* layers/boundary.c: HIDDEN to the next stage */
 DR_FALLIBLE dr_head(struct dr_worker *w); /* layers/head.c: output rows to logits, sampler, results */
+/* layers/draft.c: HIDDEN and the tokens after its rows through the MTP layer; drafts */
+DR_FALLIBLE dr_draft(struct dr_worker *w);
+
+/* layers/embed.c: y [n_row, dim] of IDS. layer and index name the sum. */
+DR_FALLIBLE dr_embed_ids(struct dr_worker *w, float *y, int32_t layer, int32_t index);
+/* layers/head.c: OUT [n, dim], the norms of n <= DR_OUT_BATCH rows of HIDDEN, and LOGITS [n, own columns]. */
+DR_FALLIBLE dr_head_logits(struct dr_worker *w, const float *gain, const int32_t *row, int32_t n);
+/* What the request in the slot wishes of the draw of its token at `position`, after n_seen ids that were not
+ * counted yet. */
+struct dr_sample_row dr_head_wish(const struct dr_worker *w, int32_t slot, int32_t position,
+                                  const uint32_t *seen, int32_t n_seen);
 
 #ifdef __cplusplus
 }

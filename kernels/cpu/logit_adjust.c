@@ -7,16 +7,39 @@
 #include <math.h>
 #include <string.h>
 
-static void penalize(const struct dr_sample_row *w, float *y, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t output = w->count_output ? w->count_output[i] : 0;
-        uint32_t all = output + (w->count_prompt ? w->count_prompt[i] : 0);
-        if (all > 0 && w->repetition != 1) y[i] = y[i] > 0 ? y[i] / w->repetition : y[i] * w->repetition;
-        if (output > 0) {
-            y[i] -= w->frequency * (float)output;
-            y[i] -= w->presence;
-        }
+/* y, whose id column i is, after `more` outputs that count_output does not know. */
+static float penalized(const struct dr_sample_row *w, float y, size_t i, uint32_t more) {
+    uint32_t output = (w->count_output ? w->count_output[i] : 0) + more;
+    if (output > UINT16_MAX) output = UINT16_MAX;
+    const uint32_t all = output + (w->count_prompt ? w->count_prompt[i] : 0);
+    if (all > 0 && w->repetition != 1) y = y > 0 ? y / w->repetition : y * w->repetition;
+    if (output > 0) {
+        y -= w->frequency * (float)output;
+        y -= w->presence;
     }
+    return y;
+}
+
+/* first: id of column 0. The columns of w->seen are done once more, from what they were. */
+static void penalize(const struct dr_sample_row *w, float *y, size_t n, int32_t first) {
+    size_t at[DR_SEEN_MAX];
+    uint32_t times[DR_SEEN_MAX];
+    float was[DR_SEEN_MAX];
+    int32_t n_at = 0;
+    for (int32_t k = 0; k < w->n_seen; k++) {
+        const int64_t i = (int64_t)w->seen[k] - first;
+        int32_t j = 0;
+        if (i < 0 || i >= (int64_t)n) continue;
+        while (j < n_at && at[j] != (size_t)i) j++;
+        if (j == n_at) {
+            at[n_at] = (size_t)i;
+            was[n_at] = y[i];
+            times[n_at++] = 0;
+        }
+        times[j]++;
+    }
+    for (size_t i = 0; i < n; i++) y[i] = penalized(w, y[i], i, 0);
+    for (int32_t j = 0; j < n_at; j++) y[at[j]] = penalized(w, was[j], at[j], times[j]);
 }
 
 static void adjust_row(const struct dr_logit_adjust *a, size_t r) {
@@ -33,7 +56,7 @@ static void adjust_row(const struct dr_logit_adjust *a, size_t r) {
         int64_t i = (int64_t)w->bias_id[b] - a->first;
         if (i >= 0 && i < a->n) y[i] += w->bias[b];
     }
-    if (w->count_prompt || w->count_output) penalize(w, y, n);
+    if (w->count_prompt || w->count_output) penalize(w, y, n, a->first);
     if (w->temperature > 0 && w->temperature != 1)
         for (size_t i = 0; i < n; i++) y[i] /= w->temperature;
 }

@@ -19,6 +19,7 @@ static double adjusted(const struct dr_sample_row *w, const float *logits, int32
     for (int32_t b = 0; b < w->n_bias; b++)
         if (w->bias_id[b] == (uint32_t)(first + i)) v += (double)w->bias[b];
     int output = w->count_output ? w->count_output[i] : 0, prompt = w->count_prompt ? w->count_prompt[i] : 0;
+    for (int32_t k = 0; k < w->n_seen; k++) output += w->seen[k] == (uint32_t)(first + i);
     if (output + prompt) v = v > 0 ? v / (double)w->repetition : v * (double)w->repetition;
     v -= (double)w->frequency * output;
     if (output) v -= (double)w->presence;
@@ -32,7 +33,9 @@ static void adjust_formula(void) {
     float *logits = pool_floats(&p, ROWS * N, 3, 10), *y = pool_take(&p, ROWS * N * sizeof *y);
     uint16_t prompt[N] = {0}, output[N] = {0};
     uint32_t mask[4] = {0xfffffff7, 0x0fffffff, 0xffffffff, 0xf},
-             bias_id[] = {299, 300, 350, 399, 400, 350, 4000000000u};
+             bias_id[] = {299, 300, 350, 399, 400, 350, 4000000000u},
+             seen[DR_SEEN_MAX] = {299, 300, 351, 351,
+                                  399, 400, 351, 4000000000u}; /* some are others' columns */
     float bias[] = {100, 1, -2, 3, 100, 0.5f, 100};
     for (int i = 0; i < N; i++)
         prompt[i] = i % 3 == 0 ? (uint16_t)i : 0, output[i] = i % 4 == 0 ? (uint16_t)(i / 4) : 0;
@@ -40,7 +43,12 @@ static void adjust_formula(void) {
         {.temperature = 0, .repetition = 1},
         {.temperature = 0.7f, .repetition = 1, .mask = mask, .n_masked_from = 390},
         {.temperature = 1, .repetition = 1, .bias_id = bias_id, .bias = bias, .n_bias = 7},
-        {.temperature = 1, .repetition = 1.3f, .count_prompt = prompt, .count_output = output},
+        {.temperature = 1,
+         .repetition = 1.3f,
+         .count_prompt = prompt,
+         .count_output = output,
+         .seen = seen,
+         .n_seen = DR_SEEN_MAX},
         {.temperature = 1,
          .repetition = 1,
          .frequency = 0.25f,
@@ -53,6 +61,8 @@ static void adjust_formula(void) {
          .presence = 0.5f,
          .count_prompt = prompt,
          .count_output = output,
+         .seen = seen,
+         .n_seen = DR_SEEN_MAX,
          .bias_id = bias_id,
          .bias = bias,
          .n_bias = 7,

@@ -94,6 +94,7 @@ static dr_status attend(struct dr_worker *w, int32_t index, const struct batch *
             .n_tok = b->n,
             .n_head = (int32_t)heads,
             .split_rows = DR_PIECE_PAGES * w->layout->page_rows,
+            .from = dr_worker_hidden_rows(w),
             .scale = w->softmax_scale,
             .scratch = dr_worker_buffer(w, DR_BUF_ATTN_SCRATCH),
             .scratch_bytes = w->map.size[DR_BUF_ATTN_SCRATCH],

@@ -6,10 +6,9 @@
 
 #include "worker/worker.h"
 
-dr_status dr_embed_rows(struct dr_worker *w) {
-    float *hidden = dr_worker_floats(w, DR_BUF_HIDDEN);
+dr_status dr_embed_ids(struct dr_worker *w, float *y, int32_t layer, int32_t index) {
     struct dr_embed embed = {
-        .y = hidden,
+        .y = y,
         .ids = dr_worker_buffer(w, DR_BUF_IDS),
         .table = w->model.embed,
         .type = w->model.embed_type,
@@ -18,9 +17,14 @@ dr_status dr_embed_rows(struct dr_worker *w) {
         .n_tok = w->n_row,
         .dim = w->config->dim,
     };
-    struct dr_call_name name = {.what = DR_WHAT_EMBED, .layer = -1};
+    struct dr_call_name name = {.what = DR_WHAT_EMBED, .layer = layer, .index = index};
     DR_TRY(w->ops->embed(&embed, w->stream));
-    DR_TRY(dr_ledger_allreduce(&w->ledger, name, hidden, (size_t)w->n_row * (size_t)w->config->dim));
+    return dr_ledger_allreduce(&w->ledger, name, y, (size_t)w->n_row * (size_t)w->config->dim);
+}
+
+dr_status dr_embed_rows(struct dr_worker *w) {
+    float *hidden = dr_worker_floats(w, DR_BUF_HIDDEN);
+    DR_TRY(dr_embed_ids(w, hidden, -1, 0));
     dr_worker_tap(w, DR_TAP_EMBED, -1, hidden, (size_t)w->config->dim, w->config->dim);
     return dr_ok();
 }

@@ -68,8 +68,8 @@ static dr_status expand(struct dr_worker *w, const struct dr_weight *head, int32
 static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, const struct piece *p) {
     const struct dr_config *c = w->config;
     const struct dr_layer *y = &w->model.layer[index];
-    const struct dr_segment *g = &w->plan->segment[segment];
-    size_t heads = (size_t)dr_range_len(w->shard.heads), first = (size_t)w->run[segment].first_row;
+    const struct dr_run *r = &w->run[segment];
+    size_t heads = (size_t)dr_range_len(w->shard.heads), first = (size_t)r->first_row;
     float *latent = dr_worker_floats(w, DR_BUF_LATENT), *k = dr_worker_floats(w, DR_BUF_K),
           *v = dr_worker_floats(w, DR_BUF_V);
     struct dr_attn_expanded op = {
@@ -80,10 +80,11 @@ static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, con
         .k_pe = latent + c->kv_lora,
         .v = v,
         .pos = (const int32_t *)dr_worker_buffer(w, DR_BUF_POS) + first,
-        .n_tok = g->n_rows,
+        .n_tok = r->n,
         .n_head = (int32_t)heads,
         .n_key = p->n,
         .first_key = p->first,
+        .from = w->pass > 0,
         .nope_dim = c->nope_dim,
         .rope_dim = c->rope_dim,
         .v_dim = c->v_dim,
@@ -94,7 +95,7 @@ static dr_status attend(struct dr_worker *w, int32_t index, int32_t segment, con
         .exact = w->layout->cache_type == DR_CACHE_F32,
     };
     dr_parts_enter(&w->parts, DR_PART_ATTENTION);
-    DR_TRY(gather(w, index, g->slot, p, latent));
+    DR_TRY(gather(w, index, w->plan->segment[segment].slot, p, latent));
     dr_parts_enter(&w->parts, DR_PART_PROJECT);
     DR_TRY(expand(w, y->uk, p->n, latent, k));
     DR_TRY(expand(w, y->uv + dr_worker_held_at(w, w->shard.member), p->n, latent, v));
@@ -108,10 +109,10 @@ dr_status dr_attention_expanded(struct dr_worker *w, int32_t index) {
     int32_t keys = DR_PIECE_PAGES * w->layout->page_tokens;
     struct piece p = {0};
     for (int32_t i = 0; i < w->plan->n_segment; i++) {
-        const struct dr_segment *g = &w->plan->segment[i];
-        if (g->form != DR_FORM_EXPANDED) continue;
-        for (p.first = 0; p.first < g->first + g->n_rows; p.first += keys, p.index++) {
-            p.n = dr_min_i32(g->first + g->n_rows - p.first, keys);
+        const int32_t end = w->run[i].keys;
+        if (w->plan->segment[i].form != DR_FORM_EXPANDED) continue;
+        for (p.first = 0; p.first < end; p.first += keys, p.index++) {
+            p.n = dr_min_i32(end - p.first, keys);
             DR_TRY(attend(w, index, i, &p));
         }
     }

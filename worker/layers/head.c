@@ -43,26 +43,24 @@ static bool next_batch(const struct dr_worker *w, struct out_batch *b) {
     return b->n > 0;
 }
 
-/* LOGITS [n, own columns] of the batch, rows by place. */
-static dr_status logits_of(struct dr_worker *w, const struct out_batch *b, float *logits) {
+dr_status dr_head_logits(struct dr_worker *w, const float *gain, const int32_t *row, int32_t n) {
     size_t dim = (size_t)w->config->dim;
     float *out = dr_worker_floats(w, DR_BUF_OUT);
     struct dr_linear head = {
-        .y = logits,
+        .y = dr_worker_floats(w, DR_BUF_LOGITS),
         .x = out,
         .w = &w->model.head,
-        .n_tok = b->n,
+        .n_tok = n,
         .y_stride = (size_t)w->model.head.n_out,
         .x_stride = dim,
         .scratch = dr_worker_buffer(w, DR_BUF_INPUT),
         .scratch_bytes = w->map.size[DR_BUF_INPUT],
     };
-    for (int32_t i = 0; i < b->n; i++) {
-        size_t row = (size_t)w->run[b->out[i].segment].first_row + (size_t)b->out[i].row;
+    for (int32_t i = 0; i < n; i++) {
         struct dr_rmsnorm norm = {
-            .y = out + (size_t)b->out[i].place * dim,
-            .x = dr_worker_floats(w, DR_BUF_HIDDEN) + row * dim,
-            .gain = w->model.norm,
+            .y = out + (size_t)i * dim,
+            .x = dr_worker_floats(w, DR_BUF_HIDDEN) + (size_t)row[i] * dim,
+            .gain = gain,
             .n_tok = 1,
             .dim = w->config->dim,
             .y_stride = dim,
@@ -74,34 +72,47 @@ static dr_status logits_of(struct dr_worker *w, const struct out_batch *b, float
     return w->ops->linear(&head, w->stream);
 }
 
-static struct dr_sample_row adjustment(const struct dr_worker *w, const struct dr_segment *g) {
+static dr_status logits_of(struct dr_worker *w, const struct out_batch *b) {
+    int32_t row[DR_OUT_BATCH];
+    for (int32_t i = 0; i < b->n; i++)
+        row[b->out[i].place] = w->run[b->out[i].segment].first_row + b->out[i].row;
+    return dr_head_logits(w, w->model.norm, row, b->n);
+}
+
+struct dr_sample_row dr_head_wish(const struct dr_worker *w, int32_t slot, int32_t position,
+                                  const uint32_t *seen, int32_t n_seen) {
     const struct dr_slots *s = &w->slots;
-    const struct dr_sampling *p = &s->sampling[g->slot];
-    const struct dr_slot *slot = &s->slot[g->slot];
-    size_t counts = (size_t)g->slot * (size_t)s->n_vocab, biases = (size_t)g->slot * DR_BIAS_MAX;
+    const struct dr_sampling *p = &s->sampling[slot];
+    const struct dr_slot *state = &s->slot[slot];
+    size_t counts = (size_t)slot * (size_t)s->n_vocab, biases = (size_t)slot * DR_BIAS_MAX;
     return (struct dr_sample_row){
         .temperature =
             p->temperature > 0 && p->temperature < 1e-5f ? 1e-5f : p->temperature, /* logits stay finite */
         .repetition = p->repetition,
         .frequency = p->frequency,
         .presence = p->presence,
-        .count_prompt = slot->counts ? s->count_prompt + counts : NULL,
-        .count_output = slot->counts ? s->count_output + counts : NULL,
+        .count_prompt = state->counts ? s->count_prompt + counts : NULL,
+        .count_output = state->counts ? s->count_output + counts : NULL,
+        .seen = seen,
+        .n_seen = n_seen,
         .bias_id = s->bias_id + biases,
         .bias = s->bias + biases,
-        .n_bias = slot->n_bias,
+        .n_bias = state->n_bias,
         .seed = p->seed,
-        .position = (uint64_t)(g->first + g->n_rows),
+        .position = (uint64_t)position,
     };
 }
 
+/* What is asked of an output row. A row behind drafts is drawn as if they were true. */
 static struct dr_sample_want wish(const struct dr_worker *w, const struct out_row *o) {
     const struct dr_segment *g = &w->plan->segment[o->segment];
     const struct dr_shape_segment *shape = &w->segment[o->segment];
     const struct dr_sampling *p = &w->slots.sampling[g->slot];
     struct dr_sample_want want = {.draw = shape->sample, .target = UINT32_MAX, .n_top = shape->n_top};
     if (want.draw) {
-        want.row = adjustment(w, g);
+        const int32_t first_draft = g->n_rows - g->n_verify;
+        want.row =
+            dr_head_wish(w, g->slot, g->first + o->row + 1, g->ids + first_draft, o->row + 1 - first_draft);
         want.top_k_on = shape->top_k;
         want.top_p_on = shape->top_p;
         want.top_k = p->top_k;
@@ -115,39 +126,68 @@ static struct dr_sample_want wish(const struct dr_worker *w, const struct out_ro
     return want;
 }
 
+/* The row's result row: its own, or of a segment that draws the one that its first output row began. */
+static struct dr_result_row *result_of(struct dr_worker *w, const struct out_row *o) {
+    const struct dr_segment *g = &w->plan->segment[o->segment];
+    struct dr_result_row *result = dr_worker_buffer(w, DR_BUF_RESULT);
+    struct dr_run *run = &w->run[o->segment];
+    if (g->output == DR_OUTPUT_SAMPLE && run->result >= 0) return &result[run->result];
+    run->result = w->n_result++;
+    result[run->result] = (struct dr_result_row){.slot = g->slot, .position = g->first + o->row};
+    return &result[run->result];
+}
+
+/* Adds what a row drew or scored to its result row. Of rows behind drafts only those count whose drafts all
+ * came true: n_true says so far. */
+static void take(struct dr_worker *w, const struct out_row *o, const struct dr_sample_got *got) {
+    const struct dr_segment *g = &w->plan->segment[o->segment];
+    struct dr_run *run = &w->run[o->segment];
+    const bool draws = g->output == DR_OUTPUT_SAMPLE;
+    if (draws && o->row >= run->n_true) return; /* a draft before it is wrong */
+    struct dr_result_row *r = result_of(w, o);
+    if (got->bad) {
+        r->fault = DR_FAULT_NUMERIC;
+        return;
+    }
+    if (got->id == UINT32_MAX) return;
+    r->ids[r->n_ids] = got->id;
+    r->logprob[r->n_ids++] = got->logprob;
+    r->n_top = got->n_top;
+    if (r->n_ids == 1) r->top = got->top;
+    if (!draws) return;
+    run->newest = g->has_next ? g->next_id : got->id;
+    if (o->row + 1 == g->n_rows || g->ids[o->row + 1] != got->id) return;
+    run->n_true++;
+    r->n_accepted++;
+}
+
 /* Draws or scores the batch's rows and writes their result rows; rows that only give logits get an empty one.
- */
-static dr_status sample(struct dr_worker *w, const struct out_batch *b, const float *logits) {
+ * The alternatives of a segment's rows lie one after the other. */
+static dr_status sample(struct dr_worker *w, const struct out_batch *b) {
     struct dr_sample_want want[DR_OUT_BATCH];
     struct dr_sample_got got[DR_OUT_BATCH] = {{0}};
     struct dr_top *top = dr_worker_buffer(w, DR_BUF_RESULT_TOP);
-    struct dr_result_row *result = dr_worker_buffer(w, DR_BUF_RESULT);
     for (int32_t i = 0; i < b->n; i++) {
-        if (b->out[i].place >= b->n_sampled) continue;
-        want[b->out[i].place] = wish(w, &b->out[i]);
-        got[b->out[i].place].top = top + (size_t)(w->n_result + i) * DR_TOP_MAX;
+        const int32_t place = b->out[i].place;
+        if (place >= b->n_sampled) continue;
+        want[place] = wish(w, &b->out[i]);
+        got[place].top = top + w->n_top;
+        w->n_top += dr_max_i32(0, want[place].n_top);
     }
-    if (b->n_sampled > 0) DR_TRY(dr_sampler_run(w->sampler, b->index, want, b->n_sampled, logits, got));
+    if (b->n_sampled > 0)
+        DR_TRY(dr_sampler_run(w->sampler, b->index, want, b->n_sampled, dr_worker_floats(w, DR_BUF_LOGITS),
+                              got));
     for (int32_t i = 0; i < b->n; i++) {
-        const struct dr_segment *g = &w->plan->segment[b->out[i].segment];
-        struct dr_result_row *r = &result[w->n_result + i];
-        *r = (struct dr_result_row){.slot = g->slot, .position = g->first + b->out[i].row};
-        if (b->out[i].place >= b->n_sampled) continue;
-        const struct dr_sample_got *o = &got[b->out[i].place];
-        r->fault = o->bad ? DR_FAULT_NUMERIC : DR_FAULT_NONE;
-        if (o->bad) continue;
-        r->n_ids = o->id != UINT32_MAX;
-        r->ids[0] = r->n_ids ? o->id : 0;
-        r->logprob[0] = o->logprob;
-        r->n_top = o->n_top;
-        r->top = o->top;
-        if (g->output == DR_OUTPUT_SAMPLE) dr_slots_count(&w->slots, g->slot, o->id);
+        if (b->out[i].place < b->n_sampled)
+            take(w, &b->out[i], &got[b->out[i].place]);
+        else
+            (void)result_of(w, &b->out[i]);
     }
-    w->n_result += b->n;
     return dr_ok();
 }
 
-static dr_status send_logits(struct dr_worker *w, const struct out_batch *b, const float *logits) {
+static dr_status send_logits(struct dr_worker *w, const struct out_batch *b) {
+    const float *logits = dr_worker_floats(w, DR_BUF_LOGITS);
     int32_t cols = w->model.head.n_out;
     for (int32_t i = 0; i < b->n; i++) {
         const struct dr_segment *g = &w->plan->segment[b->out[i].segment];
@@ -170,8 +210,9 @@ static dr_status send_logits(struct dr_worker *w, const struct out_batch *b, con
     return dr_ok();
 }
 
-/* Names the slots whose rows are not all finite, output rows or not: their cache pages must not be used. All
- * ranks of the stage have the same rows; the one that sends results looks. */
+/* Names the slots whose rows are not all finite, output rows or not: their cache pages must not be used. Rows
+ * of wrong drafts do not count: nobody will see them. All ranks of the stage have the same rows; the one that
+ * sends results looks. */
 static dr_status find_bad(struct dr_worker *w) {
     uint8_t *bad = dr_worker_buffer(w, DR_BUF_BAD);
     int32_t *slot = dr_worker_buffer(w, DR_BUF_BAD_SLOT);
@@ -184,23 +225,39 @@ static dr_status find_bad(struct dr_worker *w) {
     };
     if (w->shard.t != 0) return dr_ok();
     DR_TRY(w->ops->finite(&op, w->stream));
-    for (int32_t i = 0; i < w->plan->n_segment; i++) {
-        const struct dr_segment *g = &w->plan->segment[i];
-        if (memchr(bad + w->run[i].first_row, 1, (size_t)g->n_rows)) slot[w->n_bad++] = g->slot;
-    }
+    for (int32_t i = 0; i < w->plan->n_segment; i++)
+        if (memchr(bad + w->run[i].first_row, 1, (size_t)w->run[i].n_true))
+            slot[w->n_bad++] = w->plan->segment[i].slot;
     return dr_ok();
 }
 
-dr_status dr_head(struct dr_worker *w) {
-    float *logits = dr_worker_floats(w, DR_BUF_LOGITS);
-    struct out_batch b = {0};
-    DR_TRY(find_bad(w));
-    for (; next_batch(w, &b); b.index++) {
-        DR_TRY(logits_of(w, &b, logits));
-        dr_parts_enter(&w->parts, DR_PART_SAMPLER);
-        DR_TRY(sample(w, &b, logits));
-        dr_parts_enter(&w->parts, DR_PART_HEAD);
-        DR_TRY(send_logits(w, &b, logits));
+/* Only now: a row behind drafts was drawn with those drafts counted on top. */
+static void count_drawn(struct dr_worker *w) {
+    const struct dr_result_row *result = dr_worker_buffer(w, DR_BUF_RESULT);
+    for (int32_t i = 0; i < w->plan->n_segment; i++) {
+        const struct dr_segment *g = &w->plan->segment[i];
+        if (g->output != DR_OUTPUT_SAMPLE) continue;
+        const struct dr_result_row *r = &result[w->run[i].result];
+        for (int32_t k = 0; k < r->n_ids; k++) dr_slots_count(&w->slots, g->slot, r->ids[k]);
     }
-    return dr_ok();
+}
+
+dr_status dr_head(struct dr_worker *w) {
+    struct out_batch b = {0};
+    for (int32_t i = 0; i < w->plan->n_segment; i++) {
+        const struct dr_segment *g = &w->plan->segment[i];
+        w->run[i].n_true = g->n_rows - g->n_verify;
+        w->run[i].newest = g->has_next ? g->next_id : 0;
+        w->run[i].result = -1;
+    }
+    for (; next_batch(w, &b); b.index++) {
+        DR_TRY(logits_of(w, &b));
+        dr_parts_enter(&w->parts, DR_PART_SAMPLER);
+        DR_TRY(sample(w, &b));
+        dr_parts_enter(&w->parts, DR_PART_HEAD);
+        DR_TRY(send_logits(w, &b));
+    }
+    w->n_batch = b.index;
+    count_drawn(w);
+    return find_bad(w);
 }

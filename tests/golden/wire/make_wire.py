@@ -81,12 +81,12 @@ put("ready-full", 3, num(1, 1023) + num(2, 1 << 40) + num(3, 2 << 30) + num(4, 3
 put("ready-least", 3, num(1, 0) + num(2, 0) + num(3, 0) + num(4, 0) + num(5, 0) + num(6, 0))
 
 OPEN_FULL = (num(1, 1023) + num(2, 3) + num(3, 5000) + raw(4, FULL_SAMPLING) + nums(5, [5, 1048575]) + flts(6, [-100, 2.5]) +
-             nums(7, [1, 2, 300]) + nums(8, [9, 70000]) + nums(9, [1, 12]))
-OPEN_LEAST = num(1, 0) + num(2, 0) + num(3, 0) + raw(4, LEAST_SAMPLING)
+             nums(7, [1, 2, 300]) + nums(8, [9, 70000]) + nums(9, [1, 12]) + num(10, 4992))
+OPEN_LEAST = num(1, 0) + num(2, 0) + num(3, 0) + raw(4, LEAST_SAMPLING) + num(10, 0)
 PAGES_FULL = num(1, 1023) + num(2, 77) + nums(3, [0, 1, 127, 128, 2147483647])
 SEG_IDS = (num(1, 12) + num(2, 64) + num(3, 3) + num(4, 0) + nums(5, [11, 222, 33333]) + num(6, 444) + num(7, 0) + num(8, 0) +
-           num(9, 2) + num(10, 20) + num(11, 0))
-SEG_CARRY = num(1, 13) + num(2, 16777206) + num(3, 9) + num(4, 1) + num(7, 1) + num(8, 1) + num(9, 1) + num(10, 0) + num(11, 8)
+           num(9, 2) + num(10, 20) + num(11, 0) + num(12, 0))
+SEG_CARRY = num(1, 13) + num(2, 16777206) + num(3, 9) + num(4, 1) + num(7, 1) + num(8, 1) + num(9, 1) + num(10, 0) + num(11, 8) + num(12, 7)
 put("step_plan-full", 4, fix64(1, EPOCH) + num(2, 8841) + num(3, 63) + raw(4, OPEN_FULL) + raw(4, OPEN_LEAST) + raw(5, PAGES_FULL) +
     raw(6, SEG_IDS) + raw(6, SEG_CARRY) + nums(7, [1, 1023]) + fix64(8, 0xC1C2C3C4C5C6C7C8))
 put("step_plan-least", 4, fix64(1, EPOCH) + num(2, 0) + num(3, 0) + fix64(8, 0))
@@ -96,8 +96,8 @@ put("step_report-full", 5, fix64(1, EPOCH) + num(2, 8841) + num(3, 1023) + num(4
     nums(11, [5, 60, 700, 8000, (1 << 49) - 1]) + num(12, U64 - 1))
 put("step_report-least", 5, fix64(1, EPOCH) + num(2, 0) + num(3, 0) + num(4, 0) + num(5, 0) + num(6, 0) + num(7, 0) +
     nums(8, [0] * 5) + text(9, "") + nums(10, [0] * 10) + nums(11, [0] * 5) + num(12, 0))
-ROW_FULL = (num(1, 12) + num(2, 66) + num(3, 0) + nums(4, [7, 8, 9]) + flts(5, [-0.5, -1.25, -2]) + num(6, 2) + nums(7, [7, 1048575]) +
-            flts(8, [-0.5, -3.75]))
+ROW_FULL = (num(1, 12) + num(2, 66) + num(3, 0) + nums(4, [7, 8, 9]) + flts(5, [-0.5, -1.25, -2]) + num(6, 2) +
+            nums(7, [7, 1048575, 8, 7, 0, 9]) + flts(8, [-0.5, -3.75, -1.25, -1.5, -1.75, -2]) + nums(9, [10, 70000]))
 ROW_FAULT = num(1, 13) + num(2, 0) + num(3, 1) + num(6, 0)
 put("step_result-full", 6, fix64(1, EPOCH) + num(2, 8841) + raw(3, ROW_FULL) + raw(3, ROW_FAULT) + nums(4, [13, 1023]))
 put("step_result-least", 6, fix64(1, EPOCH) + num(2, 0))
@@ -144,9 +144,11 @@ NEWS_FULL = (fix64(1, 0xD1D2D3D4D5D6D7D8) + num(2, 1) + num(3, 16777216) + nums(
 NEWS_PLAIN = fix64(1, 2) + num(2, 0) + num(3, 0) + nums(4, [9]) + num(6, 0)
 put("tokens-full", 51, raw(1, NEWS_FULL) + raw(1, NEWS_PLAIN))
 put("tokens-least", 51, b"")
-put("done-full", 52, fix64(1, 0xD1D2D3D4D5D6D7D8) + num(2, 5) + num(3, 4294967295) + num(4, 1) + num(5, 2) + num(6, 3) + num(7, 4) + num(8, 5) +
+put("done-full", 52, fix64(1, 0xD1D2D3D4D5D6D7D8) + num(2, 5) + num(3, 4294967295) + num(4, 1) + num(5, 2) + num(6, 3) +
+    nums(7, [4, 3, 2, 1, 0, 0, 0, (1 << 31) - 1]) + nums(8, [3, 2, 1, 0, 0, 0, 0, 300]) +
     num(9, 6000000000) + num(10, 7000000000) + num(11, 8000000000))
-put("done-least", 52, fix64(1, 0) + b"".join(num(t, 0) for t in range(2, 12)))
+put("done-least", 52, fix64(1, 0) + b"".join(num(t, 0) for t in range(2, 7)) + nums(7, [0] * 8) + nums(8, [0] * 8) +
+    num(9, 0) + num(10, 0) + num(11, 0))
 put("alive", 53, num(1, 0))
 put("stats-full", 54, b"".join(num(t, 1000000 * t) for t in range(1, 15)) + nums(15, [11, 22, 33, 44, 55]) + num(16, 16000000))
 put("stats-least", 54, b"".join(num(t, 0) for t in range(1, 15)) + nums(15, [0] * 5) + num(16, 0))

@@ -50,6 +50,7 @@ static const struct dr_open plan_open[] = {
         .slot = 1023,
         .cache_group = 3,
         .n_prompt = 5000,
+        .n_kept = 4992,
         .sampling = FULL_SAMPLING,
         .n_bias = 2,
         .bias = open_bias,
@@ -85,6 +86,7 @@ static const struct dr_segment plan_segment[] = {
         .role = DR_TOKENS_GENERATED,
         .form = DR_FORM_ABSORBED,
         .output = DR_OUTPUT_SAMPLE,
+        .n_verify = 7,
         .n_draft = 8,
     },
 };
@@ -119,7 +121,9 @@ static const struct dr_step_report step_report_full = {
     .text = "deadline passed in layer 17",
 };
 static const struct dr_step_report step_report_least = {.epoch = SAMPLE_EPOCH};
-static const struct dr_top row_top[] = {{.id = 7, .logprob = -0.5f}, {.id = 1048575, .logprob = -3.75f}};
+static const struct dr_top row_top[] = {{.id = 7, .logprob = -0.5f},  {.id = 1048575, .logprob = -3.75f},
+                                        {.id = 8, .logprob = -1.25f}, {.id = 7, .logprob = -1.5f},
+                                        {.id = 0, .logprob = -1.75f}, {.id = 9, .logprob = -2}};
 static const struct dr_result_row result_rows[] = {
     {
         .slot = 12,
@@ -129,6 +133,8 @@ static const struct dr_result_row result_rows[] = {
         .logprob = {-0.5f, -1.25f, -2},
         .n_accepted = 2,
         .n_top = 2,
+        .n_draft = 2,
+        .draft = {10, 70000},
         .top = row_top,
     },
     {.slot = 13, .fault = DR_FAULT_NUMERIC},
@@ -264,8 +270,8 @@ static const struct dr_done done_full = {
     .n_prompt = 1,
     .n_cached = 2,
     .n_output = 3,
-    .n_draft = 4,
-    .n_accepted = 5,
+    .drafted = {4, 3, 2, 1, 0, 0, 0, INT32_MAX},
+    .accepted = {3, 2, 1, 0, 0, 0, 0, 300},
     .queue_ns = 6000000000u,
     .prefill_ns = 7000000000u,
     .decode_ns = 8000000000u,

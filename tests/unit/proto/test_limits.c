@@ -83,6 +83,9 @@ static const struct row rows[] = {
     {"step_plan", 6, 9, NUMBER, NEG(-1), 0, "Segment.output"},
     {"step_plan", 6, 10, NUMBER, DR_TOP_MAX + 1, 0, "Segment.score_top"},
     {"step_plan", 6, 11, NUMBER, DR_DRAFTS_MAX + 1, 0, "Segment.n_draft"},
+    {"step_plan", 6, 12, NUMBER, DR_DRAFTS_MAX + 1, 0, "Segment.n_verify"},
+    {"step_plan", 6, 12, NUMBER, 2, 0, "Segment.n_verify"}, /* of two rows at most one is a draft */
+    {"step_plan", 4, 10, NUMBER, DR_POSITIONS_MAX + 1, 0, "Open.n_kept"},
 
     {"step_report", 0, 3, NUMBER, DR_RANKS_MAX, 0, "StepReport.rank"},
     {"step_report", 0, 4, NUMBER, DR_CODE_COUNT, 0, "StepReport.code"},
@@ -106,8 +109,11 @@ static const struct row rows[] = {
     {"step_result", 3, 6, NUMBER, 1, 0, "ResultRow.n_accepted"}, /* one id has no accepted draft */
     {"step_result", 3, 6, NUMBER, DR_DRAFTS_MAX + 1, 0, "ResultRow.n_accepted"},
     {"step_result", 3, 7, NUMBER, DR_VOCAB_MAX, 0, "ResultRow.top_id"},
-    {"step_result", 3, 7, PACKED, DR_TOP_MAX + 1, 0, "ResultRow.top_id"},
+    {"step_result", 3, 7, PACKED, DR_TOP_MAX + 1, 0, "ResultRow.top_id"}, /* of one id */
+    {"step_result", 3, 7, PACKED, (1 + DR_DRAFTS_MAX) * DR_TOP_MAX + 1, 0, "ResultRow.top_id"},
     {"step_result", 3, 7, PACKED, 1, 0, "ResultRow.top_logprob"},
+    {"step_result", 3, 9, NUMBER, DR_VOCAB_MAX, 0, "ResultRow.draft"},
+    {"step_result", 3, 9, PACKED, DR_DRAFTS_MAX + 1, 0, "ResultRow.draft"},
     {"step_result", 3, 8, FLOATS, 1, -INFINITY, "ResultRow.top_logprob"},
 
     {"link_hello", 0, 2, TEXT, 31, 0, "LinkHello.token"},
@@ -155,8 +161,9 @@ static const struct row rows[] = {
     {"done", 0, 4, NUMBER, NEG(-1), 0, "Done.n_prompt"},
     {"done", 0, 5, NUMBER, NEG(-1), 0, "Done.n_cached"},
     {"done", 0, 6, NUMBER, NEG(-1), 0, "Done.n_output"},
-    {"done", 0, 7, NUMBER, NEG(-1), 0, "Done.n_draft"},
-    {"done", 0, 8, NUMBER, NEG(-1), 0, "Done.n_accepted"},
+    {"done", 7, 0, NUMBER, NEG(-1), 0, "Done.drafted"},
+    {"done", 0, 7, PACKED, 1, 0, "Done.drafted"}, /* a ninth place */
+    {"done", 0, 8, PACKED, 1, 0, "Done.accepted"},
 
     {"cluster_ready", 1, 1, NUMBER, DR_TP_MAX + 1, 0, "Layout.tp"},
     {"cluster_ready", 1, 1, NUMBER, 0, 0, "Layout.tp"},
@@ -220,6 +227,7 @@ static void element(struct writer *w, const char *message, uint32_t tag) {
     if (plan && tag == 4) { /* Open */
         for (uint32_t t = 1; t <= 3; t++) writer_number(w, t, 0);
         writer_bytes(w, 4, sampling, sizeof sampling);
+        writer_number(w, 10, 0);
     } else if (plan && tag == 5) { /* Pages */
         writer_number(w, 1, 0);
         writer_number(w, 2, 1);
@@ -229,7 +237,7 @@ static void element(struct writer *w, const char *message, uint32_t tag) {
         writer_number(w, 3, 2);
         writer_number(w, 4, 0);
         writer_bytes(w, 5, ids, sizeof ids);
-        for (uint32_t t = 7; t <= 11; t++) writer_number(w, t, 0);
+        for (uint32_t t = 7; t <= 12; t++) writer_number(w, t, 0);
     } else if (result) { /* ResultRow of one id */
         for (uint32_t t = 1; t <= 3; t++) writer_number(w, t, 0);
         writer_number(w, 4, 7);
@@ -400,7 +408,7 @@ static void rows_sum(void) { /* each segment is legal, all together are one row 
     for (uint32_t t = 1; t <= 2; t++) writer_number(&one, t, 0);
     writer_number(&one, 3, DR_STEP_TOKENS_MAX / 2);
     writer_number(&one, 4, 1);
-    for (uint32_t t = 7; t <= 11; t++) writer_number(&one, t, 0);
+    for (uint32_t t = 7; t <= 12; t++) writer_number(&one, t, 0);
     writer_bytes(&w, 6, one.at, one.n);
     writer_bytes(&w, 6, one.at, one.n);
     CU_ASSERT_EQUAL(sample_decode(sample_find("step_plan"), w.at, w.n, &arena, plain).code, DR_OK);

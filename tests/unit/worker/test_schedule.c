@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
+#include "model/footprint.h"
 #include "model/workspace.h"
 #include "proto/plan_shape.h"
 #include "tests/support/runner.h"
@@ -121,6 +122,78 @@ static void costs(void) {
     }
 }
 
+/* With the MTP layer the last stage goes on: ids, one layer over all rows, each one key later, and for drafts
+ * the calls of a plain draw; then one pass a further draft, with the rows that want it. */
+static void drafts(void) {
+    struct dr_config c = fixture_config();
+    c.n_mtp = 1;
+    struct dr_layout l = fixture_layout(&c, 4, 2, 2);
+    struct dr_shape_segment s[4];
+    const struct dr_step_shape shape = {.n_segment = 4, .n_rows = 112, .segment = s};
+    static struct list plain, list;
+    memcpy(s, mixed, sizeof s);
+    plain.n = 0;
+    dr_schedule_walk(&c, &l, &shape, 1, 0, add, &plain);
+    l.mtp = true;
+    s[0].next = s[1].next = s[3].next = true;
+    s[0].n_draft = 3;
+    s[3].n_draft = 1;
+    s[1].first = 728; /* its 768 keys end with a piece; the layer's 769 do not */
+    list.n = plain.n = 0;
+    dr_schedule_walk(&c, &l, &shape, 1, 0, add, &list);
+    l.mtp = false;
+    dr_schedule_walk(&c, &l, &shape, 1, 0, add, &plain);
+    l.mtp = true;
+    CU_ASSERT_FATAL(list.n > plain.n &&
+                    memcmp(list.call, plain.call, (size_t)plain.n * sizeof *list.call) == 0);
+    const struct dr_call *k = list.call + plain.n;
+    const uint64_t row = (uint64_t)c.dim * 4 * 4; /* of a sum over 4 ranks */
+    const struct {
+        enum dr_call_what what;
+        uint64_t bytes;
+    } expected[] = {
+        {DR_WHAT_EMBED, 112 * row},
+        {DR_WHAT_QUERY, 0},
+        {DR_WHAT_PARTIAL, 0},
+        {DR_WHAT_PREFILL, 0},
+        {DR_WHAT_PREFILL, 0},
+        {DR_WHAT_PREFILL, 0},
+        {DR_WHAT_PREFILL, dr_footprint_row_bytes(&c, l.cache_type)}, /* one key */
+        {DR_WHAT_PREFILL, 70 * dr_footprint_row_bytes(&c, l.cache_type)},
+        {DR_WHAT_ATTN_OUT, 112 * row},
+        {DR_WHAT_FFN_OUT, 112 * row},
+        {DR_WHAT_SAMPLE_MAX, 2 * 4 * DR_SAMPLE_MAX_BYTES},
+        {DR_WHAT_SAMPLE_PICK, 2 * 4 * DR_SAMPLE_PICK_BYTES},
+        {DR_WHAT_EMBED, row},
+        {DR_WHAT_QUERY, 0},
+        {DR_WHAT_PARTIAL, 0},
+        {DR_WHAT_ATTN_OUT, row},
+        {DR_WHAT_FFN_OUT, row},
+        {DR_WHAT_SAMPLE_MAX, 4 * DR_SAMPLE_MAX_BYTES},
+        {DR_WHAT_SAMPLE_PICK, 4 * DR_SAMPLE_PICK_BYTES},
+        {DR_WHAT_EMBED, row},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        CU_ASSERT(k[i].what == expected[i].what &&
+                  (expected[i].bytes == 0 || k[i].bytes == expected[i].bytes));
+        CU_ASSERT(k[i].layer == (k[i].what >= DR_WHAT_SAMPLE_MAX ? -1 : c.n_layer));
+    }
+    CU_ASSERT(list.n == plain.n + 12 + 7 + 7);
+    plain.n = 0;
+    dr_schedule_walk(&c, &l, &shape, 0, 0, add, &plain); /* the first stage does not draft */
+    for (int32_t i = 0; i < plain.n; i++) CU_ASSERT(plain.call[i].layer < l.layer_begin[1]);
+    uint64_t bytes, sum = 0, hash = dr_schedule_hash(&c, &l, &shape);
+    int32_t calls;
+    dr_schedule_cost(&c, &l, &shape, 1, &bytes, &calls);
+    for (int32_t i = 0; i < list.n; i++) sum += list.call[i].bytes;
+    CU_ASSERT(bytes == sum && calls == list.n);
+    s[3].n_draft = 2;
+    CU_ASSERT(dr_schedule_hash(&c, &l, &shape) != hash);
+    s[3].n_draft = 1;
+    s[1].next = false;
+    CU_ASSERT(dr_schedule_hash(&c, &l, &shape) != hash);
+}
+
 /* Every change of a shape that changes a list changes the hash. */
 static void hashes(void) {
     struct dr_config c = fixture_config();
@@ -182,9 +255,14 @@ static void shapes(void) {
         {.temperature = 1, .top_k = 0, .top_p = 0.9F, .n_top = 0},
     };
     static const struct dr_segment segment[4] = {
-        {.slot = 0, .n_rows = 1, .ids = ids, .form = DR_FORM_ABSORBED, .output = DR_OUTPUT_SAMPLE},
-        {.slot = 1, .first = 7, .n_rows = 3, .ids = ids, .output = DR_OUTPUT_SAMPLE},
-        {.slot = 2, .n_rows = 3, .ids = ids, .output = DR_OUTPUT_SCORE, .score_top = 4},
+        {.slot = 0,
+         .n_rows = 1,
+         .ids = ids,
+         .form = DR_FORM_ABSORBED,
+         .output = DR_OUTPUT_SAMPLE,
+         .n_draft = 2},
+        {.slot = 1, .first = 7, .n_rows = 3, .ids = ids, .output = DR_OUTPUT_SAMPLE, .n_verify = 1},
+        {.slot = 2, .n_rows = 3, .ids = ids, .has_next = true, .output = DR_OUTPUT_SCORE, .score_top = 4},
         {.slot = 2, .n_rows = 3, .ids = ids, .output = DR_OUTPUT_LOGITS},
     };
     const struct dr_step_plan plan = {.n_segment = 4, .segment = segment};
@@ -193,7 +271,9 @@ static void shapes(void) {
     dr_plan_shape(&plan, sampling, out, &shape);
     CU_ASSERT(shape.n_rows == 10 && shape.n_segment == 4 && shape.segment == out);
     CU_ASSERT(out[0].absorbed && out[0].sample && !out[0].top_k && !out[0].top_p && out[0].n_top == -1);
-    CU_ASSERT(!out[1].absorbed && out[1].n_out_rows == 1 && out[1].top_k && !out[1].top_p &&
+    CU_ASSERT(out[0].next && out[1].next && out[2].next && !out[3].next);
+    CU_ASSERT(out[0].n_draft == 2 && out[0].n_out_rows == 1 && out[1].n_draft == 0);
+    CU_ASSERT(!out[1].absorbed && out[1].n_out_rows == 2 && out[1].top_k && !out[1].top_p &&
               out[1].n_top == 3);
     CU_ASSERT(!out[2].sample && out[2].n_out_rows == 3 && out[2].n_top == 4 && dr_shape_sampled(&out[2]));
     CU_ASSERT(out[3].n_out_rows == 3 && out[3].n_top == -1 && !dr_shape_sampled(&out[3]));
@@ -246,6 +326,7 @@ static CU_TestInfo tests[] = {
     {"each send has its receive on the next stage", pairs},
     {"the cost is the sum over the list", costs},
     {"a shape with another list has another hash", hashes},
+    {"drafts pass through the MTP layer of the last stage", drafts},
     {"a plan without segments lists nothing", idle},
     {"a plan's shape follows from output and sampling", shapes},
     {"the map of the step's buffers has room for all of them", workspace},

@@ -59,6 +59,7 @@ struct draft {
     int32_t drop[2];
     struct dr_bias bias[1];
     struct dr_step_plan plan;
+    bool mtp;
 };
 
 static void good(struct draft *d) {
@@ -77,6 +78,7 @@ static void good(struct draft *d) {
 }
 
 static dr_status take(struct room *m, const struct draft *d) {
+    m->s.mtp = d->mtp;
     DR_TRY(dr_slots_apply(&m->s, &d->plan));
     return dr_slots_check(&m->s, &d->plan);
 }
@@ -119,8 +121,38 @@ static void not_open(struct draft *d) {
 static void carry(struct draft *d) {
     d->segment[0].source = DR_SOURCE_CARRY;
 }
-static void drafts(struct draft *d) {
+static void no_layer(struct draft *d) {
     d->segment[0].n_draft = 1;
+}
+static void many_drafts(struct draft *d) {
+    d->mtp = true;
+    d->segment[0].n_draft = DR_DRAFTS_MAX + 1;
+}
+static void no_next(struct draft *d) {
+    d->mtp = true;
+    d->segment[0].n_draft = 1;
+    d->segment[0].output = DR_OUTPUT_SCORE;
+}
+static void no_answer(struct draft *d) {
+    d->mtp = d->segment[0].has_next = true;
+    d->segment[0].n_draft = 1;
+    d->segment[0].output = DR_OUTPUT_NONE;
+}
+static void all_drafts(struct draft *d) {
+    d->segment[0].n_verify = 4;
+}
+static void scored_drafts(struct draft *d) {
+    d->segment[0].n_verify = 1;
+    d->segment[0].output = DR_OUTPUT_SCORE;
+}
+static void drafts_known(struct draft *d) {
+    d->segment[0].n_verify = 1;
+    d->segment[0].has_next = true;
+}
+static void past_drafts(struct draft *d) { /* the rows end at position 126, the drafts at 128 */
+    d->mtp = true;
+    d->segment[0].first = 123;
+    d->segment[0].n_draft = 2;
 }
 static void no_rows(struct draft *d) {
     d->segment[0].n_rows = 0;
@@ -168,7 +200,14 @@ static const struct {
     {slot_range, "segment: slot 3"},
     {not_open, "slot 2 is not open"},
     {carry, "CARRY"},
-    {drafts, "drafts"},
+    {no_layer, "1 drafts are wanted"},
+    {many_drafts, "9 drafts are wanted"},
+    {no_next, "1 drafts are wanted"},
+    {no_answer, "1 drafts are wanted"},
+    {all_drafts, "4 of 4 ids are drafts"},
+    {scored_drafts, "1 of 4 ids are drafts"},
+    {drafts_known, "1 of 4 ids are drafts"},
+    {past_drafts, "entry 2"},
     {no_rows, "at least one"},
     {before_start, "context of 200"},
     {past_context, "context of 200"},

@@ -1,0 +1,357 @@
+/* test_drafts.c - the MTP layer: its cache rows and logits, chained drafts, drafts that are verified.
+ * In:   tests/golden/v3-mtp and the values that transformers' MtpModel gives for it.
+ * Out:  rows and logits within the case's tolerance, drafts equal; what is drawn is the same with right
+ * drafts, wrong ones and none. Owns: nothing. Why:  drafts may only save steps, so every way to be wrong must
+ * end in the same tokens. */
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/size.h"
+#include "tests/golden/stage.h"
+#include "tests/golden/tables.h"
+#include "tests/support/runner.h"
+
+enum { IDS_MAX = 256, PAGES_MAX = 8, CHAIN = 3, TAPS = 3, ROWS_MAX = 192 };
+static const double tolerance = 2e-5; /* as in test_cases.c */
+
+struct form {
+    int32_t tp, pp, c;
+    enum dr_exchange exchange;
+};
+static const struct form forms[] = {
+    {1, 1, 1, DR_EXCHANGE_LATENT}, {2, 1, 2, DR_EXCHANGE_LATENT}, {3, 1, 3, DR_EXCHANGE_VALUE},
+    {1, 2, 1, DR_EXCHANGE_LATENT}, {2, 2, 2, DR_EXCHANGE_VALUE},  {4, 1, 2, DR_EXCHANGE_LATENT},
+    {4, 1, 4, DR_EXCHANGE_VALUE},
+};
+static const struct dr_sampling greedy_sampling = {.top_p = 1, .repetition = 1, .n_top = -1};
+
+struct tape { /* a sequence in a slot */
+    struct stage *s;
+    int32_t prompt, slot, n_prompt, n_full, n_kept, shared; /* shared: pages of slot 0 at its beginning */
+    uint32_t ids[IDS_MAX];                                  /* prompt and its greedy continuation */
+    struct dr_sampling sampling;
+    bool open;
+};
+
+static void begin(struct tape *t, struct stage *s, int32_t prompt, int32_t slot) {
+    char name[32];
+    int64_t n;
+    *t = (struct tape){.s = s, .prompt = prompt, .slot = slot, .sampling = greedy_sampling};
+    (void)snprintf(name, sizeof name, "p%d.greedy_ids", prompt);
+    const int32_t *more = safetensors_i32(&s->golden, name, &n);
+    t->n_prompt = s->play[prompt].n_prompt;
+    t->n_full = t->n_prompt + (int32_t)n;
+    for (int32_t i = 0; i < t->n_full; i++)
+        t->ids[i] = (uint32_t)(i < t->n_prompt ? s->play[prompt].prompt[i] : more[i - t->n_prompt]);
+}
+
+/* Runs one segment of the tape; slot, form and source are filled in, ids are the tape's unless given. */
+static const struct dr_result_row *run(struct tape *t, struct dr_segment g) {
+    const struct dr_layout *l = &t->s->rig.layout;
+    const int32_t per_slot = l->n_page / l->seqs_max;
+    uint32_t page[PAGES_MAX];
+    g.slot = t->slot;
+    if (!g.ids) g.ids = t->ids + g.first;
+    g.role = g.first < t->n_prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED;
+    g.form = g.role == DR_TOKENS_PROMPT ? DR_FORM_EXPANDED : DR_FORM_ABSORBED;
+    for (int32_t i = 0; i < per_slot && i < PAGES_MAX; i++)
+        page[i] = (uint32_t)((i < t->shared ? 0 : t->slot) + i * l->seqs_max);
+    const struct dr_open open = {
+        .slot = t->slot, .n_prompt = t->n_prompt, .n_kept = t->n_kept, .sampling = t->sampling};
+    const struct dr_pages pages = {.slot = t->slot, .n = dr_min_i32(per_slot, PAGES_MAX), .page = page};
+    struct dr_step_plan plan = {.segment = &g, .n_segment = 1};
+    if (!t->open) {
+        plan.open = &open;
+        plan.n_open = plan.n_drop = plan.n_pages = 1;
+        plan.pages = &pages;
+        plan.drop = &t->slot;
+        t->open = true;
+    }
+    dr_status st = rig_step(&t->s->rig, &plan);
+    stage_judge(st.code == DR_OK, t->s, dr_error_text(), t->prompt, g.first);
+    CU_ASSERT_FATAL(st.code == DR_OK);
+    const struct dr_step_result *r = rig_result(&t->s->rig);
+    stage_judge(r->n_bad == 0, t->s, "bad rows", t->prompt, g.first);
+    return r->n_row > 0 ? &r->row[r->n_row - 1] : NULL;
+}
+
+/* The drafts behind greedy token s, but for those behind a near tie, whose order is the arithmetic's. */
+static void check_chain(const struct tape *t, int32_t s, const struct dr_result_row *row, int32_t *seen) {
+    char name[48];
+    int64_t n;
+    (void)snprintf(name, sizeof name, "p%d.mtp_chain", t->prompt);
+    const int32_t *chain = safetensors_i32(&t->s->golden, name, &n);
+    (void)snprintf(name, sizeof name, "p%d.mtp_chain_lead", t->prompt);
+    const float *lead = safetensors_f32(&t->s->golden, name);
+    (void)snprintf(name, sizeof name, "p%d.mtp_chain_route_gap", t->prompt);
+    const float *gap = safetensors_f32(&t->s->golden, name);
+    if (s * CHAIN >= n) return;
+    stage_judge(row->n_draft == CHAIN, t->s, "drafts", t->prompt, row->n_draft);
+    for (int32_t d = 0; d < CHAIN; d++) {
+        if (lead[s * CHAIN + d] < 1e-3f || gap[s * CHAIN + d] < 1e-4f) return;
+        stage_judge(row->draft[d] == (uint32_t)chain[s * CHAIN + d], t->s, "draft", t->prompt, s + d / 10.0);
+        ++*seen;
+    }
+}
+
+/* ---- rows and logits ---- */
+
+static void arm(struct stage *s, struct dr_tap *tap, int32_t slot, int32_t cols) {
+    const struct dr_config *c = &s->rig.config;
+    const struct dr_tap made[TAPS] = {
+        {.kind = DR_TAP_CKV, .layer = c->n_layer, .slot = slot, .width = c->kv_lora},
+        {.kind = DR_TAP_KPE, .layer = c->n_layer, .slot = slot, .width = c->rope_dim},
+        {.kind = DR_TAP_MTP_LOGITS, .slot = slot, .width = cols},
+    };
+    for (int32_t i = 0; i < TAPS; i++) {
+        tap[i] = made[i];
+        tap[i].room = ROWS_MAX;
+        tap[i].row = calloc(ROWS_MAX * (size_t)tap[i].width, 4);
+        tap[i].position = calloc(ROWS_MAX, sizeof(int32_t));
+    }
+    dr_worker_set_taps(s->rig.rank[s->rig.layout.n_rank - 1].worker, tap, TAPS);
+}
+
+static void check_cache(const struct tape *t, const struct dr_tap *tap, const char *what) {
+    char name[48];
+    (void)snprintf(name, sizeof name, "p%d.mtp.%s", t->prompt, what);
+    const struct safetensors_entry *e = safetensors_find(&t->s->golden, "%s", name);
+    if (!e) return;
+    stage_judge(tap->n == t->n_prompt && e->shape[0] == t->n_prompt, t->s, what, t->prompt, tap->n);
+    for (int32_t i = 0; i < t->n_prompt; i++)
+        stage_judge(tap->position[i] == i + 1, t->s, "position of an MTP row", t->prompt, i);
+    double rms = relative_rms(tap->row, e->data, (size_t)t->n_prompt * (size_t)tap->width);
+    stage_judge(rms <= tolerance, t->s, what, t->prompt, rms);
+}
+
+static void check_logits(const struct tape *t, const struct dr_tap *tap, struct dr_range cols) {
+    char name[48];
+    int64_t n;
+    (void)snprintf(name, sizeof name, "p%d.positions", t->prompt);
+    const int32_t *at = safetensors_i32(&t->s->golden, name, &n);
+    (void)snprintf(name, sizeof name, "p%d.mtp_logits", t->prompt);
+    const float *expected = safetensors_f32(&t->s->golden, name);
+    const size_t width = (size_t)tap->width, vocab = (size_t)t->s->rig.config.vocab;
+    stage_judge(tap->n == t->n_prompt, t->s, "rows of draft logits", t->prompt, tap->n);
+    for (int64_t i = 0; i < n; i++) {
+        double rms = relative_rms((const float *)tap->row + (size_t)at[i] * width,
+                                  expected + (size_t)i * vocab + cols.begin, width);
+        stage_judge(rms <= tolerance, t->s, "draft logits", t->prompt, rms);
+    }
+}
+
+/* Every prompt row with the token after it, known beforehand: in chunks of 1 a draft behind each. */
+static void check_rows(struct stage *s, int32_t prompt, int32_t chunk) {
+    struct tape t;
+    struct dr_tap tap[TAPS];
+    begin(&t, s, prompt, 0);
+    const struct dr_range cols =
+        dr_layout_shard(&s->rig.config, &s->rig.layout, s->rig.layout.n_rank - 1).vocab;
+    arm(s, tap, 0, dr_range_len(cols));
+    for (int32_t at = 0; at < t.n_prompt; at += chunk) {
+        const int32_t n = dr_min_i32(chunk, t.n_prompt - at);
+        (void)run(&t, (struct dr_segment){.first = at,
+                                          .n_rows = n,
+                                          .has_next = true,
+                                          .next_id = t.ids[at + n],
+                                          .output = DR_OUTPUT_SCORE,
+                                          .n_draft = chunk == 1});
+    }
+    dr_worker_set_taps(s->rig.rank[s->rig.layout.n_rank - 1].worker, NULL, 0);
+    check_cache(&t, &tap[0], "ckv");
+    check_cache(&t, &tap[1], "kpe");
+    if (chunk == 1) check_logits(&t, &tap[2], cols);
+    for (int32_t i = 0; i < TAPS; i++) {
+        free(tap[i].row);
+        free(tap[i].position);
+    }
+}
+
+/* ---- drafts ---- */
+
+static void check_token(const struct tape *t, int32_t at, const struct dr_result_row *row, int32_t accepted) {
+    bool good =
+        row && row->fault == DR_FAULT_NONE && row->n_accepted == accepted && row->n_ids == accepted + 1;
+    for (int32_t i = 0; good && i <= accepted; i++) good = row->ids[i] == t->ids[at + i];
+    stage_judge(good, t->s, "drawn tokens", t->prompt, at);
+}
+
+/* The prompt, then greedy tokens one at a time, drafts behind each. */
+static void check_drafts(struct stage *s, int32_t prompt, int32_t *seen) {
+    struct tape t;
+    begin(&t, s, prompt, 1);
+    struct dr_segment g = {.n_rows = t.n_prompt, .output = DR_OUTPUT_SAMPLE, .n_draft = CHAIN};
+    for (int32_t at = t.n_prompt; at < t.n_full; at++) {
+        const struct dr_result_row *row = run(&t, g);
+        check_token(&t, at, row, 0);
+        check_chain(&t, at - t.n_prompt, row, seen);
+        g.first = at;
+        g.n_rows = 1;
+    }
+}
+
+/* Verified guesses: the true continuation, wrong from some place on. Whatever comes true, the tokens are the
+ * greedy ones, and the next drafts are those that follow them. */
+static void check_verified(struct stage *s, int32_t prompt, int32_t *seen) {
+    struct tape t;
+    uint32_t ids[1 + DR_DRAFTS_MAX];
+    begin(&t, s, prompt, 2);
+    int32_t at = t.n_prompt, turn = 0; /* `at`: position of the next token to be drawn */
+    (void)run(&t, (struct dr_segment){.n_rows = t.n_prompt, .output = DR_OUTPUT_SAMPLE});
+    for (at++; at + 5 < t.n_full; turn++) {
+        const int32_t n = 1 + turn % 5, right = (turn * 7 + 3) % (n + 1);
+        for (int32_t i = 0; i <= n; i++) ids[i] = t.ids[at - 1 + i];
+        for (int32_t i = 1 + right; i <= n; i++) ids[i] = (ids[i] + 1) % 512;
+        const struct dr_result_row *row = run(&t, (struct dr_segment){.first = at - 1,
+                                                                      .n_rows = 1 + n,
+                                                                      .ids = ids,
+                                                                      .output = DR_OUTPUT_SAMPLE,
+                                                                      .n_verify = n,
+                                                                      .n_draft = CHAIN});
+        check_token(&t, at, row, right);
+        check_chain(&t, at - t.n_prompt + right, row, seen);
+        at += 1 + right;
+    }
+}
+
+/* Pages of another slot, found as a prefix: the row before the first new one runs again for its state, and is
+ * not stored. */
+static void check_shared(struct stage *s, int32_t *seen) {
+    struct tape own, t;
+    begin(&own, s, 2, 0);
+    begin(&t, s, 2, 3);
+    (void)run(&own, (struct dr_segment){.n_rows = own.n_prompt, .output = DR_OUTPUT_SAMPLE});
+    t.shared = 2;
+    t.n_kept = 2 * s->rig.layout.page_tokens;
+    CU_ASSERT_FATAL(t.n_kept < t.n_prompt);
+    const struct dr_result_row *row = run(&t, (struct dr_segment){.first = t.n_kept - 1,
+                                                                  .n_rows = t.n_prompt - t.n_kept + 1,
+                                                                  .output = DR_OUTPUT_SAMPLE,
+                                                                  .n_draft = CHAIN});
+    check_token(&t, t.n_prompt, row, 0);
+    check_chain(&t, 0, row, seen);
+    row = run(&own, (struct dr_segment){.first = own.n_prompt,
+                                        .n_rows = 1,
+                                        .output = DR_OUTPUT_SAMPLE,
+                                        .n_draft = CHAIN}); /* its pages are as they were */
+    check_token(&own, own.n_prompt + 1, row, 0);
+    check_chain(&own, 1, row, seen);
+}
+
+static void layouts(void) {
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct stage *s = calloc(1, sizeof *s);
+        struct dr_layout_wish wish = rig_wish(forms[i].tp, forms[i].pp, forms[i].c, DR_EXPERTS_COLUMNS);
+        int32_t seen = 0;
+        wish.exchange = forms[i].exchange;
+        wish.mtp = true;
+        if (stage_init(s, "v3-mtp", &wish, table_here(DR_PRECISION_F32))) {
+            for (int32_t prompt = 0; prompt < STAGE_PROMPTS; prompt++) {
+                check_rows(s, prompt, 1);
+                check_rows(s, prompt, 7);
+                check_rows(s, prompt, 64);
+                check_drafts(s, prompt, &seen);
+                check_verified(s, prompt, &seen);
+            }
+            check_shared(s, &seen);
+            stage_judge(seen > 250, s, "drafts compared", -1, seen);
+            stage_fini(s);
+        }
+        free(s);
+    }
+}
+
+/* ---- drawn tokens ---- */
+
+static const struct dr_sampling wishes[] = {
+    {.temperature = 0.9f, .top_p = 1, .repetition = 1, .seed = 77, .n_top = 3},
+    {.temperature = 1.3f,
+     .top_p = 0.9f,
+     .top_k = 40,
+     .min_p = 0.01f,
+     .repetition = 1,
+     .seed = 5,
+     .n_top = -1},
+    {.temperature = 1,
+     .top_p = 1,
+     .repetition = 1.2f,
+     .frequency = 0.4f,
+     .presence = 0.3f,
+     .seed = 9,
+     .n_top = 2},
+    {.top_p = 1, .repetition = 1.5f, .frequency = 1.5f, .presence = 0.5f, .n_top = 0},
+};
+enum { DRAWN = 40 };
+
+static void keep(const struct dr_result_row *row, int32_t at, uint32_t *ids, float *logprob,
+                 struct dr_top (*top)[DR_TOP_MAX]) {
+    for (int32_t i = 0; i < row->n_ids && at + i < DRAWN; i++) {
+        ids[at + i] = row->ids[i];
+        logprob[at + i] = row->logprob[i];
+        for (int32_t k = 0; k < row->n_top; k++) top[at + i][k] = row->top[i * row->n_top + k];
+    }
+}
+
+/* DRAWN tokens behind the prompt. guesses: NULL: no drafts; else what is verified, wrong at some places. */
+static void draw(struct tape *t, const uint32_t *guesses, uint32_t *ids, float *logprob,
+                 struct dr_top (*top)[DR_TOP_MAX], int32_t *accepted) {
+    uint32_t fed[1 + DR_DRAFTS_MAX];
+    int32_t n = 1;
+    keep(run(t, (struct dr_segment){.n_rows = t->n_prompt, .output = DR_OUTPUT_SAMPLE}), 0, ids, logprob,
+         top);
+    for (int32_t turn = 0; n < DRAWN; turn++) {
+        const int32_t v = guesses ? dr_min_i32(turn % 4, DRAWN - n) : 0;
+        fed[0] = ids[n - 1];
+        for (int32_t i = 0; i < v; i++) fed[1 + i] = (guesses[n + i] + (turn % 5 == 4 && i == 1)) % 512;
+        const struct dr_result_row *row = run(t, (struct dr_segment){.first = t->n_prompt + n - 1,
+                                                                     .n_rows = 1 + v,
+                                                                     .ids = fed,
+                                                                     .output = DR_OUTPUT_SAMPLE,
+                                                                     .n_verify = v});
+        CU_ASSERT_FATAL(row && row->n_ids >= 1);
+        keep(row, n, ids, logprob, top);
+        n += row->n_ids;
+        *accepted += row->n_accepted;
+    }
+}
+
+static void sampled(void) {
+    static struct dr_top top[2][DRAWN][DR_TOP_MAX];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i += 2) {
+        struct stage *s = calloc(1, sizeof *s);
+        struct dr_layout_wish wish = rig_wish(forms[i].tp, forms[i].pp, forms[i].c, DR_EXPERTS_COLUMNS);
+        wish.exchange = forms[i].exchange;
+        wish.mtp = true;
+        if (stage_init(s, "v3-mtp", &wish, table_here(DR_PRECISION_F32))) {
+            for (size_t w = 0; w < sizeof wishes / sizeof *wishes; w++) {
+                uint32_t ids[2][DRAWN] = {{0}};
+                float logprob[2][DRAWN] = {{0}};
+                int32_t accepted = 0;
+                memset(top, 0, sizeof top);
+                for (int k = 0; k < 2; k++) {
+                    struct tape t;
+                    begin(&t, s, 1, k);
+                    t.sampling = wishes[w];
+                    draw(&t, k ? ids[0] : NULL, ids[k], logprob[k], top[k], &accepted);
+                }
+                stage_judge(memcmp(ids[0], ids[1], sizeof *ids) == 0, s, "tokens with drafts", -1, (double)w);
+                stage_judge(memcmp(logprob[0], logprob[1], sizeof *logprob) == 0, s, "log-probabilities", -1,
+                            (double)w);
+                stage_judge(memcmp(top[0], top[1], sizeof *top) == 0, s, "alternatives", -1, (double)w);
+                stage_judge(accepted > DRAWN / 3, s, "accepted", -1, accepted);
+            }
+            stage_fini(s);
+        }
+        free(s);
+    }
+}
+
+static CU_TestInfo tests[] = {
+    {"rows, logits and chained drafts of the MTP layer on every cut of the cache", layouts},
+    {"drafts change nothing that is drawn: penalties, limits, alternatives", sampled},
+    CU_TEST_INFO_NULL,
+};
+CU_SuiteInfo suite_drafts = {.pName = "golden/drafts", .pTests = tests};
