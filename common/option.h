@@ -60,7 +60,7 @@ enum dr_option_type { DR_OPT_BOOL, DR_OPT_INT, DR_OPT_FLOAT, DR_OPT_BYTES, DR_OP
     X(PRECISION, "precision", ENUM, 0, 0, "fast", DR_CMD_CLUSTER, "f32|fast", "fast: inputs of products may be rounded")  \
     X(WEIGHTS, "weights", ENUM, 0, 0, "native", DR_CMD_ONE_CLUSTER | DR_CMD_RANKS | DR_CMD_PLAN, "native|int8", "native keeps the checkpoint's values exactly")           \
     X(ISA, "isa", ENUM, 0, 0, "auto", DR_CMD_CLUSTER, "auto|avx2|avx512|vnni|bf16", "instruction set of the kernels")   \
-    X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER | DR_CMD_PLAN, "off|auto", "draft tokens with the model's MTP layer")       \
+    X(DRAFTS, "drafts", ENUM, 0, 0, "off", DR_CMD_CLUSTER | DR_CMD_PLAN, "off|auto|1|2|3|4|5|6|7|8", "draft so many tokens with the model's MTP layer; auto: as many as save time") \
     X(REUSE, "reuse", ENUM, 0, 0, "any", DR_CMD_ONE_CLUSTER | DR_CMD_RANKS, "any|exact|off", "reuse cached pages of equal prefixes (exact: answers are the same bit for bit)") \
     X(STEP_MS, "step-ms", INT, 0, 3600000, "2000", DR_CMD_CLUSTER, "MS", "a step that generates takes about this long at most; one of prompts alone, four times (0: no limit)") \
     X(DEADLINE_SCALE, "deadline-scale", FLOAT, 0.1, 1000, "1", DR_CMD_CLUSTER, "X", "multiplies every deadline of a step")       \

@@ -79,11 +79,10 @@ void dr_book_accept(struct dr_book *b, struct dr_request *r, const char *salt) {
     dr_queue_push(&b->queue, r);
 }
 
-/* Pages at r's beginning that it need not compute, at most: the last token must pass through the model, and
- * the MTP layer's first new row wants the main layers' result of the row before it. */
+/* Pages at r's beginning that it need not compute, at most: the last token must pass through the model. */
 static int32_t most_shared(const struct dr_book *b, const struct dr_request *r) {
     if (b->reuse == DR_REUSE_OFF || dr_request_scores(r) || r->logits) return 0;
-    return dr_max_i32(0, (r->n_ids - 1) / b->ledger.page_tokens - b->layout->mtp);
+    return (r->n_ids - 1) / b->ledger.page_tokens;
 }
 
 /* Looks for r's pages; true when the next one is being computed. What was found once stays found until some
@@ -109,12 +108,19 @@ static int32_t found_idle(const struct dr_book *b, const struct dr_request *r) {
     return n;
 }
 
-/* What r would start with. */
+/* What r would start with. The MTP layer's first new row joins its token with the state before it, which is
+ * not in the cache: the last row that was found is computed again. */
 static enum dr_readiness ready(const struct dr_book *b, struct dr_request *r) {
-    r->n_done = r->n_sched = r->n_found * b->ledger.page_tokens;
+    r->n_done = r->n_sched = r->n_found * b->ledger.page_tokens - (b->layout->mtp && r->n_found > 0);
     r->form = dr_form_of(b->config, b->reuse == DR_REUSE_EXACT ? 0 : r->n_done,
                          dr_min_i32(r->n_prompt - r->n_done, b->layout->step_tokens));
     return DR_READY_YES;
+}
+
+int32_t dr_book_positions(const struct dr_book *b, const struct dr_request *r, int32_t n_verify,
+                          int32_t n_draft) {
+    if (!b->layout->mtp || dr_request_output(r) >= r->max_new) return r->n_ids;
+    return r->n_ids + n_verify + dr_max_i32(1, n_draft);
 }
 
 enum dr_readiness dr_book_ready(const struct dr_book *b, struct dr_request *r) {
@@ -156,7 +162,7 @@ static void take_pages(struct dr_book *b, struct dr_request *r) {
     r->n_shared = r->n_filled = r->n_found;
     for (int32_t i = 0; i < r->n_shared; i++)
         dr_ledger_share(l, r->slot, dr_prefix_find(&l->prefix, &r->name[i + 1]));
-    dr_status st = dr_ledger_reserve(l, r->slot, r->n_ids);
+    dr_status st = dr_ledger_reserve(l, r->slot, dr_book_positions(b, r, 0, 0));
     DR_ASSERT(st.code == DR_OK);
     for (int32_t i = r->n_shared; i < r->n_name; i++) name_own(b, r, i);
 }
@@ -212,7 +218,7 @@ static void stop_running(struct dr_book *b, struct dr_request *r) {
 void dr_book_preempt(struct dr_book *b, struct dr_request *r) {
     DR_ASSERT(r->state == DR_REQUEST_RUNNING && r->n_flight == 0);
     stop_running(b, r);
-    r->n_done = r->n_sched = 0;
+    r->n_done = r->n_sched = r->n_guess = 0;
     r->preempted = true;
     b->n_preempted++;
     dr_queue_push(&b->queue, r);

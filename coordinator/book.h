@@ -51,6 +51,11 @@ enum dr_readiness dr_book_ready(const struct dr_book *b, struct dr_request *r);
  * tokens. dr_book_ready must have said YES. */
 void dr_book_start(struct dr_book *b, struct dr_request *r);
 
+/* Positions that r's known tokens and a step's drafts want pages for. The MTP layer's rows reach one position
+ * beyond: the token that will be drawn; drafts in a row reach further. */
+int32_t dr_book_positions(const struct dr_book *b, const struct dr_request *r, int32_t n_verify,
+                          int32_t n_draft);
+
 /* n more rows of a running request are in the cache and all finite: whole pages may be shared from now on. */
 void dr_book_advance(struct dr_book *b, struct dr_request *r, int32_t n);
 

@@ -8,7 +8,7 @@
 
 struct dr_flight_item {
     struct dr_request *request; /* NULL: ended while the step ran */
-    int32_t slot, first, n_rows;
+    int32_t slot, first, n_rows, n_verify, n_draft;
     enum dr_output output;
 };
 
@@ -19,7 +19,10 @@ struct dr_flight { /* one step under way */
     int32_t n, n_row;    /* items; output rows expected */
     int64_t logits_left; /* values of raw logits still to come; then no other step is under way */
     int32_t prompt_rows, generated_rows;
-    struct dr_flight_item *item; /* [seqs_max] owned */
+    int32_t n_decode, n_verify, wanted; /* as in dr_draft: decodes are the first items */
+    int32_t n_drawn;                    /* tokens that its decodes brought */
+    double decode_work;                 /* their part of `work`, without what every step costs */
+    struct dr_flight_item *item;        /* [seqs_max] owned */
 };
 
 struct dr_ended {

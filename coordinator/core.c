@@ -5,6 +5,7 @@
 #include "coordinator/core.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/size.h"
 #include "coordinator/admission.h"
@@ -27,6 +28,7 @@ struct dr_core {
     struct dr_planner planner;
     struct dr_collector collector;
     struct dr_pace pace;
+    struct dr_drafts drafts;
     uint64_t next_deadline_ns; /* no open request has an earlier one; UINT64_MAX: none has one */
     uint64_t last_done_ns, done_gap_ns;
     struct dr_stats stats; /* counters */
@@ -44,11 +46,12 @@ static dr_status init_parts(struct dr_core *core, const struct dr_core_setup *s)
     core->deadline_scale = s->deadline_scale;
     core->next_deadline_ns = UINT64_MAX;
     DR_TRY(dr_book_init(&core->book, &core->config, &core->layout, s->reuse));
-    DR_TRY(dr_batcher_init(&core->batcher, &core->book, &core->pace, s->step_ns));
+    DR_TRY(dr_batcher_init(&core->batcher, &core->book, &core->pace, &core->drafts, s->step_ns));
     DR_TRY(dr_planner_init(&core->planner, &core->config, &core->book));
     const int32_t under_way = core->layout.pp == 1 ? 1 : core->layout.pp + 1;
     DR_TRY(dr_collector_init(&core->collector, &core->config, &core->book, under_way));
     dr_pace_init(&core->pace, &core->config, &core->layout);
+    dr_drafts_init(&core->drafts, s->drafts);
     /* between two drains: one DONE for each open request, TOKENS, ACCEPTED or REFUSED */
     core->event_max = core->book.pool.n + 4;
     core->event = calloc((size_t)core->event_max, sizeof *core->event);
@@ -101,7 +104,7 @@ static uint32_t retry_ms(const struct dr_core *core) {
 
 static struct dr_done done_of(const struct dr_request *r, uint64_t now_ns, enum dr_finish finish,
                               uint32_t stop_id) {
-    return (struct dr_done){
+    struct dr_done done = {
         .request = r->id,
         .finish = finish,
         .stop_id = stop_id,
@@ -112,6 +115,9 @@ static struct dr_done done_of(const struct dr_request *r, uint64_t now_ns, enum 
         .prefill_ns = r->first_ns ? r->first_ns - r->start_ns : 0,
         .decode_ns = r->first_ns ? r->last_ns - r->first_ns : 0,
     };
+    memcpy(done.drafted, r->drafted, sizeof done.drafted);
+    memcpy(done.accepted, r->accepted, sizeof done.accepted);
+    return done;
 }
 
 /* The only way out for a request. */
@@ -228,6 +234,16 @@ static void complete(struct dr_core *core, uint64_t now_ns) {
     dr_collector_end(c);
 }
 
+/* A step says what drafts are worth if its decodes brought as many as are wanted now, but for a few near
+ * their end, and prompts were the smaller part of it; their time is taken off by their work. */
+static void measure_drafts(struct dr_core *core, const struct dr_flight *f, uint64_t ns) {
+    const int32_t asked = f->wanted * f->n_decode;
+    if (f->n_decode == 0 || f->n_verify > asked || f->n_verify < asked - asked / 4) return;
+    const double work = f->decode_work + dr_pace_fixed(&core->pace);
+    if (f->wanted != dr_drafts_wanted(&core->drafts, f->n_decode) || work < f->work / 2) return;
+    dr_drafts_measured(&core->drafts, f->n_decode, (double)ns * work / f->work, f->n_drawn);
+}
+
 dr_status dr_core_result(struct dr_core *core, uint64_t now_ns, const struct dr_step_result *result) {
     struct dr_collector *c = &core->collector;
     if (result->epoch != core->epoch)
@@ -245,10 +261,13 @@ dr_status dr_core_result(struct dr_core *core, uint64_t now_ns, const struct dr_
         .done_ns = now_ns,
         .prompt_rows = f->prompt_rows,
         .generated_rows = f->generated_rows,
+        .n_decode = f->n_decode,
+        .n_drawn = f->n_drawn,
     };
     /* behind another step it waited for that one */
-    dr_pace_measured(&core->pace, f->work,
-                     now_ns - (f->sent_ns > core->last_result_ns ? f->sent_ns : core->last_result_ns));
+    const uint64_t ns = now_ns - (f->sent_ns > core->last_result_ns ? f->sent_ns : core->last_result_ns);
+    dr_pace_measured(&core->pace, f->work, ns);
+    measure_drafts(core, f, ns);
     core->last_result_ns = now_ns;
     if (c->n_news > 0) {
         struct dr_core_event e = {.type = DR_MSG_TOKENS, .tokens = {.n = c->n_news, .news = c->news}};

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "coordinator/book.h"
+#include "coordinator/plan/drafts.h"
 
 struct dr_core;
 
@@ -20,8 +21,10 @@ struct dr_core_setup {
     uint64_t epoch;
     double deadline_scale;
     enum dr_reuse reuse;
-    uint64_t
-        step_ns; /* wanted time of a step with decodes; 0: steps are as large as the layout lets them be */
+    /* wanted time of a step with decodes; 0: steps are as large as the layout lets them be */
+    uint64_t step_ns;
+    int32_t
+        drafts; /* after each token, with a layout that has the MTP layer; DR_DRAFTS_AUTO: as many as pay */
 };
 
 struct dr_core_event {

@@ -343,6 +343,7 @@ static dr_status init(struct loop *l, const struct dr_loop_setup *s) {
         .epoch = s->epoch,
         .deadline_scale = s->deadline_scale,
         .reuse = s->reuse,
+        .drafts = s->drafts,
         .step_ns = s->step_ns,
     };
     DR_TRY(dr_post_init(&l->post, s->channel, s->link, s->epoch, s->layout->n_rank));

@@ -17,6 +17,7 @@ struct dr_loop_setup { /* all borrowed */
     double deadline_scale; /* this and what follows: as in struct dr_core_setup */
     enum dr_reuse reuse;
     uint64_t step_ns;
+    int32_t drafts;
     uint64_t join_ns; /* until all hellos are there, at most; 0: 60 s */
 };
 

@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "common/option.h"
+#include "common/size.h"
 #include "coordinator/loop.h"
 #include "coordinator/post.h"
 #include "model/wish.h"
@@ -35,6 +36,11 @@ static dr_status connect_gateway(const struct dr_options *o, uint64_t *epoch, st
     DR_TRY(dr_option_epoch(o, epoch));
     DR_TRY(parse_token(dr_option_text(o, DR_OPTION_LINK_TOKEN), token));
     return dr_link_connect(dr_option_text(o, DR_OPTION_LINK), token, link);
+}
+
+static int32_t drafts_of(const struct dr_options *o) {
+    const int32_t choice = (int32_t)dr_option_int(o, DR_OPTION_DRAFTS); /* off, auto, 1, 2, ... */
+    return choice == 1 ? DR_DRAFTS_AUTO : dr_max_i32(0, choice - 1);
 }
 
 static enum dr_reuse reuse_of(const struct dr_options *o) {
@@ -71,6 +77,7 @@ static dr_status serve(const struct dr_options *o, int *argc, char ***argv, uint
         .epoch = epoch,
         .deadline_scale = dr_option_float(o, DR_OPTION_DEADLINE_SCALE),
         .reuse = reuse_of(o),
+        .drafts = drafts_of(o),
         .step_ns = (uint64_t)dr_option_int(o, DR_OPTION_STEP_MS) * 1000000U,
     };
     DR_TRY(dr_loop_run(&setup));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 struct dr_layout_wish dr_wish_of(const struct dr_options *o, const struct dr_config *c) {
+    const int64_t drafts = dr_option_int(o, DR_OPTION_DRAFTS); /* off, auto, 1, 2, ... */
     struct dr_layout_wish w = {
         .tp = (int32_t)dr_option_int(o, DR_OPTION_TP),
         .pp = (int32_t)dr_option_int(o, DR_OPTION_PP),
@@ -18,7 +19,7 @@ struct dr_layout_wish dr_wish_of(const struct dr_options *o, const struct dr_con
         .cache_type = (enum dr_cache_type)dr_option_int(o, DR_OPTION_CACHE_TYPE),
         .weights =
             !strcmp(dr_option_text(o, DR_OPTION_WEIGHTS), "int8") ? DR_WEIGHTS_INT8 : DR_WEIGHTS_NATIVE,
-        .mtp = !strcmp(dr_option_text(o, DR_OPTION_DRAFTS), "auto") && c->n_mtp > 0,
+        .mtp = drafts > 1 || (drafts == 1 && c->n_mtp > 0),
         .context = (int32_t)dr_option_int(o, DR_OPTION_CONTEXT),
         .seqs_max = (int32_t)dr_option_int(o, DR_OPTION_SEQS_MAX),
         .step_tokens = (int32_t)dr_option_int(o, DR_OPTION_STEP_TOKENS),

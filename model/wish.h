@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* Exchange "auto" is latent; drafts "auto" load the MTP layer iff the model has one. Pure, total. */
+/* Exchange "auto" is latent; drafts load the MTP layer, "auto" iff the model has one. Pure, total. */
 struct dr_layout_wish dr_wish_of(const struct dr_options *o, const struct dr_config *c);
 
 #ifdef __cplusplus

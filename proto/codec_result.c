@@ -154,7 +154,9 @@ dr_status dr_encode_step_result(const struct dr_step_result *in, uint64_t epoch,
 
 static dr_status row_get(const Dr__V1__ResultRow *m, struct dr_arena *arena, struct dr_result_row *out) {
     DR_TRY(dr_wire_same("ResultRow", "logprob", m->n_logprob, m->n_id));
-    if (m->n_accepted > 0 && (size_t)m->n_accepted + 1 > m->n_id)
+    const size_t behind =
+        m->fault == DR__V1__FAULT__FAULT_NONE; /* what is drawn behind the accepted drafts */
+    if (m->n_accepted > 0 && (size_t)m->n_accepted + behind > m->n_id)
         return dr_fail(DR_EPROTO, "ResultRow.n_accepted: found %d, allowed less than the %zu ids",
                        m->n_accepted, m->n_id);
     const size_t n_top = m->n_id > 0 ? m->n_top_id / m->n_id : 0;

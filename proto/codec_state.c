@@ -281,6 +281,8 @@ static const struct dr_wire_rule news_at[] = {
     [3] = DR_RULE_ANY,
     [4] = {.most = DR_STEP_TOKENS_MAX},
     [5] = {.most = DR_STEP_TOKENS_MAX},
+    [6] = {.most = DR_SEQS_MAX},
+    [7] = {.most = DR_STEP_TOKENS_MAX},
 };
 static const struct dr_wire_rules news_rules = DR_WIRE_RULES(news_at);
 
@@ -294,6 +296,8 @@ dr_status dr_encode_step_news(const struct dr_step_news *in, uint64_t epoch, str
     m.done_ns = in->done_ns;
     m.prompt_rows = in->prompt_rows;
     m.generated_rows = in->generated_rows;
+    m.n_decode = in->n_decode;
+    m.n_drawn = in->n_drawn;
     return dr_wire_pack(DR_MSG_STEP_NEWS, epoch, &m.base, &news_rules, out, room, bytes);
 }
 
@@ -308,6 +312,8 @@ dr_status dr_decode_step_news(const uint8_t *body, size_t bytes, struct dr_arena
         .done_ns = m->done_ns,
         .prompt_rows = m->prompt_rows,
         .generated_rows = m->generated_rows,
+        .n_decode = m->n_decode,
+        .n_drawn = m->n_drawn,
     };
     return dr_ok();
 }

@@ -180,11 +180,13 @@ struct dr_top {
 };
 
 /* One per segment with SAMPLE, else one per output row; in the order of the plan's segments and their rows.
- * A draft is accepted iff it is what was drawn in its place; behind the first wrong one nothing is drawn. */
+ * A draft is accepted iff it is what was drawn in its place; behind the first wrong one nothing is drawn.
+ * With a fault the ids are those drawn before it. */
 struct dr_result_row {
     int32_t slot, position; /* position of the (first) row whose logits these are */
     enum dr_fault fault;
-    int32_t n_ids; /* SAMPLE: 1 + accepted drafts; SCORE: 1 (its target), 0 when it has none */
+    int32_t n_ids; /* SAMPLE: accepted drafts and, without a fault, 1; SCORE: 1 (its target), 0 when it has
+                      none */
     uint32_t ids[1 + DR_DRAFTS_MAX];
     float logprob[1 + DR_DRAFTS_MAX]; /* of the raw logits */
     int32_t n_accepted, n_top, n_draft;
@@ -284,8 +286,7 @@ struct dr_done {
     enum dr_finish finish;
     uint32_t stop_id; /* end token that stopped; UINT32_MAX: none */
     int32_t n_prompt, n_cached, n_output;
-    /* Drafts that were compared with what was drawn, and those that came true: the first after a token, the
-     * second, ... */
+    /* Drafts that were verified, and those that came true: the first after a token, the second, ... */
     int32_t drafted[DR_DRAFTS_MAX], accepted[DR_DRAFTS_MAX];
     uint64_t queue_ns, prefill_ns, decode_ns; /* waiting, first plan to first token, first to last token */
 };
@@ -319,6 +320,7 @@ enum dr_watch_bits {
 struct dr_step_news {
     uint64_t step, sent_ns, done_ns;
     int32_t prompt_rows, generated_rows;
+    int32_t n_decode, n_drawn; /* sequences that decoded, and the tokens that they got */
 };
 
 struct dr_stats { /* once a second with Alive */

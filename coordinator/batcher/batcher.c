@@ -14,10 +14,11 @@ enum {
 };
 
 dr_status dr_batcher_init(struct dr_batcher *b, struct dr_book *book, const struct dr_pace *pace,
-                          uint64_t step_ns) {
+                          const struct dr_drafts *drafts, uint64_t step_ns) {
     struct dr_batcher out = {
         .book = book,
         .pace = pace,
+        .drafts = drafts,
         .step_ns = step_ns,
         .step_tokens = book->layout->step_tokens,
         .vocab = book->config->vocab,
@@ -43,8 +44,9 @@ size_t dr_batcher_open_bytes(const struct dr_request *r, int32_t vocab) {
     return bytes + prompt * 3 + output * (3 + 3);
 }
 
-static size_t
-result_row_bytes(int32_t n_top) { /* tags, slot, position, id, logprob; id and value an alternative */
+/* Of one id: tags, slot, position, id, log-probability; id and value an alternative. A draft has no more than
+ * that. */
+static size_t result_row_bytes(int32_t n_top) {
     return 48 + (size_t)dr_max_i32(n_top, 0) * (4 + 4);
 }
 
@@ -55,11 +57,13 @@ static bool absorbed(const struct dr_request *r, enum dr_tokens_role role) {
 static void add(struct dr_batcher *b, struct dr_request *r, struct dr_draft_item item) {
     struct dr_draft *d = &b->draft;
     item.request = r;
-    r->drafted = true;
+    r->taken = true;
     d->item[d->n++] = item;
     d->n_rows += item.n_rows;
     d->work += dr_pace_segment(b->pace, absorbed(r, item.role), item.first, item.n_rows);
-    if (item.output == DR_OUTPUT_SAMPLE) d->result_bytes += result_row_bytes(r->sampling.n_top);
+    if (item.output == DR_OUTPUT_SAMPLE)
+        d->result_bytes += (size_t)(1 + item.n_verify) * result_row_bytes(r->sampling.n_top) +
+                           (size_t)item.n_draft * sizeof *r->ids;
     if (item.output == DR_OUTPUT_SCORE)
         d->result_bytes += (size_t)item.n_rows * result_row_bytes(r->prompt_top);
     if (item.output == DR_OUTPUT_LOGITS) {
@@ -72,18 +76,42 @@ static void add(struct dr_batcher *b, struct dr_request *r, struct dr_draft_item
  */
 static struct dr_request *youngest(const struct dr_book *book) {
     for (int32_t i = book->n_running - 1; i >= 0; i--)
-        if (!book->running[i]->drafted && book->running[i]->n_flight == 0) return book->running[i];
+        if (!book->running[i]->taken && book->running[i]->n_flight == 0) return book->running[i];
     return NULL;
 }
 
 enum room { ROOM_YES, ROOM_LATER, ROOM_CHANGED }; /* CHANGED: somebody had to go, or is stuck */
 
+/* Drafts for a segment of r that draws: how many of those it has go along, how many new ones are asked for.
+ * No more than can still become output; none when pages are short, or the result's frame half full. rows:
+ * that the drafts may add. */
+static void add_drafts(struct dr_batcher *b, const struct dr_request *r, int32_t rows,
+                       struct dr_draft_item *item) {
+    struct dr_ledger *ledger = &b->book->ledger;
+    const int32_t left = r->max_new - dr_request_output(r);
+    const int32_t n_verify = dr_max_i32(0, dr_min_i32(dr_min_i32(r->n_guess, rows), left - 1));
+    const int32_t n_draft = dr_max_i32(0, dr_min_i32(b->draft.wanted, dr_min_i32(left - 2, left - n_verify)));
+    const int32_t end = dr_book_positions(b->book, r, n_verify, n_draft);
+    if (n_verify + n_draft == 0 || b->draft.result_bytes > DR_RESULT_BYTES_MAX / 2 ||
+        dr_ledger_lacks(ledger, r->slot, end) > dr_ledger_room(ledger))
+        return;
+    dr_status st = dr_ledger_reserve(ledger, r->slot, end);
+    DR_ASSERT(st.code == DR_OK);
+    item->n_rows += n_verify;
+    item->n_verify = n_verify;
+    item->n_draft = n_draft;
+}
+
 /* Makes room for one more position of r, preempting younger ones. When only older ones are left, r itself
- * goes; but while steps are under way it waits instead, for a younger one may be in them. */
-static enum room make_room(struct dr_batcher *b, struct dr_request *r) {
+ * goes; but while steps are under way it waits instead, for a younger one may be in them. rows: for drafts.
+ */
+static enum room make_room(struct dr_batcher *b, struct dr_request *r, int32_t rows) {
     struct dr_book *book = b->book;
+    const int32_t end = dr_book_positions(book, r, 0, 0);
+    struct dr_draft_item item = {
+        .first = r->n_sched, .n_rows = 1, .role = DR_TOKENS_GENERATED, .output = DR_OUTPUT_SAMPLE};
     bool changed = false;
-    while (dr_ledger_lacks(&book->ledger, r->slot, r->n_ids) > dr_ledger_room(&book->ledger)) {
+    while (dr_ledger_lacks(&book->ledger, r->slot, end) > dr_ledger_room(&book->ledger)) {
         struct dr_request *victim = youngest(book);
         DR_ASSERT(victim != NULL); /* r is one */
         if (victim == r && b->under_way > 0) return changed ? ROOM_CHANGED : ROOM_LATER;
@@ -95,17 +123,19 @@ static enum room make_room(struct dr_batcher *b, struct dr_request *r) {
         if (victim == r) return ROOM_CHANGED;
         changed = true;
     }
-    dr_status st = dr_ledger_reserve(&book->ledger, r->slot, r->n_ids);
+    dr_status st = dr_ledger_reserve(&book->ledger, r->slot, end);
     DR_ASSERT(st.code == DR_OK);
-    add(b, r,
-        (struct dr_draft_item){
-            .first = r->n_sched, .n_rows = 1, .role = DR_TOKENS_GENERATED, .output = DR_OUTPUT_SAMPLE});
+    add_drafts(b, r, rows, &item);
+    add(b, r, item);
+    b->draft.decode_work = b->draft.work;
+    b->draft.n_decode++;
+    b->draft.n_verify += item.n_verify;
     return changed ? ROOM_CHANGED : ROOM_YES;
 }
 
 /* Decodes: every running request whose newest token is all that is left, a P-th of those that generate at
- * most. When they exceed the budget, the start rotates. After preempting, the list is read again from its
- * start; entries in the draft are passed over. */
+ * most. Rows that are left are for their drafts. When they exceed the budget, the start rotates. After
+ * preempting, the list is read again from its start; entries in the draft are passed over. */
 static void draft_decodes(struct dr_batcher *b, int32_t budget) {
     struct dr_book *book = b->book;
     struct dr_draft *d = &b->draft;
@@ -114,15 +144,17 @@ static void draft_decodes(struct dr_batcher *b, int32_t budget) {
         n_decode += dr_request_decodes(book->running[i]);
         generating += dr_request_generates(book->running[i]);
     }
-    budget = dr_min_i32(budget, dr_ceil_div(generating, b->n_cohort));
-    int32_t skip = n_decode > budget ? b->turn % n_decode : 0;
+    const int32_t most = dr_min_i32(budget, dr_ceil_div(generating, b->n_cohort));
+    const int32_t drafts = budget / dr_max_i32(1, dr_min_i32(n_decode, most)) - 1; /* rows for each one's */
+    int32_t skip = n_decode > most ? b->turn % n_decode : 0;
+    d->wanted = b->book->layout->mtp ? dr_drafts_wanted(b->drafts, dr_min_i32(n_decode, most)) : 0;
     for (int32_t round = 0; round < 2; round++) { /* from `skip` to the end, then the first `skip` */
         int32_t seen = 0;
-        for (int32_t i = 0; i < book->n_running && d->n_rows < budget; i++) {
+        for (int32_t i = 0; i < book->n_running && d->n < most; i++) {
             struct dr_request *r = book->running[i];
-            if (!dr_request_decodes(r) || r->drafted) continue;
+            if (!dr_request_decodes(r) || r->taken) continue;
             if (round == 0 && seen++ < skip) continue;
-            if (make_room(b, r) != ROOM_CHANGED) continue;
+            if (make_room(b, r, drafts) != ROOM_CHANGED) continue;
             if (d->stuck) return;
             i = -1;
             seen = 0;
@@ -130,7 +162,7 @@ static void draft_decodes(struct dr_batcher *b, int32_t budget) {
         }
         if (skip == 0) break;
     }
-    b->turn = n_decode > budget ? (b->turn + d->n) % n_decode : 0;
+    b->turn = n_decode > most ? (b->turn + d->n) % n_decode : 0;
 }
 
 static int32_t logits_rows(const struct dr_batcher *b) {
@@ -202,6 +234,7 @@ static bool next_chunk(const struct dr_batcher *b, const struct dr_request *r, i
 }
 
 static void add_chunk(struct dr_batcher *b, struct dr_request *r, struct dr_draft_item item) {
+    if (item.output == DR_OUTPUT_SAMPLE) add_drafts(b, r, 0, &item);
     add(b, r, item);
     b->draft.has_chunk = true;
 }
@@ -211,7 +244,7 @@ static void draft_prefill(struct dr_batcher *b) {
     struct dr_draft_item item;
     for (int32_t i = 0; i < book->n_running && b->draft.n_rows < b->step_tokens; i++) {
         struct dr_request *r = book->running[i];
-        if (r->drafted || dr_request_decodes(r) || dr_request_left(r) == 0) continue;
+        if (r->taken || dr_request_decodes(r) || dr_request_left(r) == 0) continue;
         if (next_chunk(b, r, b->step_tokens - b->draft.n_rows, &item)) add_chunk(b, r, item);
     }
 }
@@ -268,7 +301,7 @@ const struct dr_draft *dr_batcher_draft(struct dr_batcher *b, int32_t under_way)
     struct dr_draft *d = &b->draft;
     *d = (struct dr_draft){.item = d->item};
     b->under_way = under_way;
-    for (int32_t i = 0; i < b->book->n_running; i++) b->book->running[i]->drafted = false;
+    for (int32_t i = 0; i < b->book->n_running; i++) b->book->running[i]->taken = false;
     dr_queue_unpark(&b->book->queue);
     draft_decodes(b, decode_budget(b));
     if (d->stuck) {

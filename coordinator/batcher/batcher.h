@@ -14,17 +14,22 @@
  * So that the running sequences spread over P steps, one takes at most a P-th of them; chunks of one prompt
  * may follow each other before the first has come back.
  *
+ * Drafts: a decode brings those that it has and asks for new ones, but never at the cost of another decode:
+ * not when rows or pages are short.
+ *
  * Time: a step with decodes is made to take about step_ns, one of prompts alone PROMPT_FACTOR times as long,
  * by what steps have taken so far; chunks shrink as the context behind them grows, but not to where the step
  * would mostly work on something else (chunk_least). */
 #pragma once
 
 #include "coordinator/book.h"
+#include "coordinator/plan/drafts.h"
 #include "coordinator/plan/pace.h"
 
 struct dr_draft_item {
     struct dr_request *request;
     int32_t first, n_rows;
+    int32_t n_verify, n_draft; /* as in dr_segment */
     enum dr_tokens_role role;
     enum dr_output output;
 };
@@ -32,16 +37,19 @@ struct dr_draft_item {
 struct dr_draft {
     struct dr_draft_item *item; /* [seqs_max] owned by the batcher, in the order of the plan's segments */
     int32_t n, n_rows;
+    int32_t n_decode, n_verify;      /* decodes, and the drafts that they bring */
+    int32_t wanted;                  /* drafts after each token */
     size_t open_bytes, result_bytes; /* estimates against the frame's limit */
-    double work;                     /* pace.h */
+    double work, decode_work;        /* pace.h; of the decodes alone */
     bool has_logits, has_chunk;
     /* requests that would be preempted but could not be opened again within a frame: to be ended */
     struct dr_request *stuck;
 };
 
 struct dr_batcher {
-    struct dr_book *book; /* borrowed, as pace */
+    struct dr_book *book; /* borrowed, as pace and drafts */
     const struct dr_pace *pace;
+    const struct dr_drafts *drafts;
     struct dr_draft draft;
     uint64_t step_ns; /* wanted time of a step; 0: none */
     int32_t step_tokens, vocab, n_cohort, under_way;
@@ -57,9 +65,9 @@ enum {
     DR_LOGITS_BYTES_MAX = 8 << 20,   /* a step */
 };
 
-/* book and pace are borrowed. Fails: EFULL. */
+/* book, pace and drafts are borrowed. Fails: EFULL. */
 DR_FALLIBLE dr_batcher_init(struct dr_batcher *b, struct dr_book *book, const struct dr_pace *pace,
-                            uint64_t step_ns);
+                            const struct dr_drafts *drafts, uint64_t step_ns);
 void dr_batcher_fini(struct dr_batcher *b);
 
 /* Makes the draft of the next step; draft->n = 0: nothing to do. under_way: steps whose results are not in.

@@ -86,6 +86,7 @@ static struct dr_open open_of(struct dr_planner *p, const struct dr_request *r) 
     struct dr_open o = {
         .slot = r->slot,
         .n_prompt = r->n_prompt,
+        .n_kept = r->n_shared * p->book->ledger.page_tokens,
         .sampling = r->sampling,
         .n_bias = r->n_bias,
         .bias = r->bias,
@@ -96,7 +97,7 @@ static struct dr_open open_of(struct dr_planner *p, const struct dr_request *r) 
 
 static struct dr_segment segment_of(const struct dr_draft_item *item) {
     const struct dr_request *r = item->request;
-    int32_t end = item->first + item->n_rows;
+    int32_t end = item->first + item->n_rows; /* past the drafts, whose ids lie behind the known ones */
     return (struct dr_segment){
         .slot = r->slot,
         .first = item->first,
@@ -109,6 +110,8 @@ static struct dr_segment segment_of(const struct dr_draft_item *item) {
         .form = item->role == DR_TOKENS_PROMPT ? r->form : DR_FORM_ABSORBED,
         .output = item->output,
         .score_top = item->output == DR_OUTPUT_SCORE ? r->prompt_top : 0,
+        .n_verify = item->n_verify,
+        .n_draft = item->n_draft,
     };
 }
 
@@ -120,7 +123,10 @@ static void add_item(struct dr_planner *p, const struct dr_draft_item *item) {
         p->sampling[r->slot] = r->sampling;
         r->open_sent = true;
     }
-    int32_t covered = dr_ledger_pages(&p->book->ledger, item->first + item->n_rows);
+    const bool next = item->first + item->n_rows < r->n_ids || item->output == DR_OUTPUT_SAMPLE;
+    int32_t end = item->first + item->n_rows;
+    if (p->book->layout->mtp && next) end += dr_max_i32(1, item->n_draft);
+    int32_t covered = dr_ledger_pages(&p->book->ledger, end);
     if (covered > r->n_page_sent) {
         p->pages[plan->n_pages++] = (struct dr_pages){
             .slot = r->slot,

@@ -5,7 +5,9 @@
  *
  * Tokens: ids[0 .. n_ids) are known; rows [0 .. n_done) are in the cache, rows [n_done .. n_sched) are in
  * steps under way. A decode has one row left, the token drawn last; everything else is prefill, also after
- * preemption, when both fall back to what the cache still has and the drawn tokens stay. */
+ * preemption, when both fall back to what the cache still has and the drawn tokens stay. Behind the known
+ * tokens lie n_guess drafts of the ones to come: a decode may bring them along, and its result says which
+ * came true. */
 #pragma once
 
 #include "coordinator/ledger/prefix.h"
@@ -22,12 +24,13 @@ struct dr_request {
     int32_t priority; /* lower first */
     bool preempted;   /* has run before: in front of all others of its priority */
     bool parked;      /* batcher: waits for another request that computes the same prefix */
-    bool drafted;     /* batcher: already part of the step being made */
+    bool taken;       /* batcher: already part of the step being made */
     int32_t slot;     /* -1 unless running */
     int32_t n_flight; /* steps under way that have rows of it */
 
     uint32_t *ids;          /* [context], stripe of the pool */
     int32_t n_ids, n_given; /* known now; with the Submit */
+    int32_t n_guess;        /* drafts: ids[n_ids .. n_ids + n_guess) */
     int32_t n_prompt; /* rows of role PROMPT: n_given without the tokens that an earlier epoch delivered */
     int32_t n_done, n_sched; /* rows in the cache; and with the steps under way */
     enum dr_form form;       /* of its prompt rows, since it was started last */
@@ -46,6 +49,8 @@ struct dr_request {
     uint64_t found_at;      /* prefix.h: n_forgotten at that time */
     int32_t n_cached;       /* prompt tokens that were not computed when it first started */
     bool secret;            /* its pages get no names any more */
+
+    int32_t drafted[DR_DRAFTS_MAX], accepted[DR_DRAFTS_MAX]; /* as in dr_done */
 
     bool ignore_eos, logits;
     int32_t prompt_top; /* -1: none */

@@ -19,6 +19,35 @@ static void write_head(const struct dr_answer *a, const char *object, struct dr_
     dr_json_raw(o, ",\"system_fingerprint\":null,\"choices\":[");
 }
 
+/* "name":[counts up to the last place that has drafts] */
+static void write_places(struct dr_json_out *o, const char *name, const int64_t *count, int32_t n) {
+    dr_json_format(o, ",\"%s\":[", name);
+    for (int32_t i = 0; i < n; i++) dr_json_format(o, i ? ",%lld" : "%lld", (long long)count[i]);
+    dr_json_raw(o, "]");
+}
+
+/* Drafts that came true, the others, and both by place where there were any. */
+static void write_drafts(const struct dr_answer *a, struct dr_json_out *o) {
+    int64_t drafted[DR_DRAFTS_MAX] = {0}, accepted[DR_DRAFTS_MAX] = {0}, all = 0, good = 0;
+    int32_t n = 0;
+    for (int32_t k = 0; k < DR_DRAFTS_MAX; k++) {
+        for (int32_t i = 0; i < a->n_choice; i++) {
+            drafted[k] += a->choice[i].done.drafted[k];
+            accepted[k] += a->choice[i].done.accepted[k];
+        }
+        all += drafted[k];
+        good += accepted[k];
+        if (drafted[k] > 0) n = k + 1;
+    }
+    dr_json_format(o,
+                   ",\"completion_tokens_details\":{\"accepted_prediction_tokens\":%lld,"
+                   "\"rejected_prediction_tokens\":%lld",
+                   (long long)good, (long long)(all - good));
+    if (n > 0) write_places(o, "drafted_by_position", drafted, n);
+    if (n > 0) write_places(o, "accepted_by_position", accepted, n);
+    dr_json_raw(o, "}");
+}
+
 /* Prompt tokens count once a prompt, new ones once a choice. */
 static void write_usage(const struct dr_answer *a, struct dr_json_out *o) {
     int64_t prompt = 0, cached = 0, output = 0;
@@ -30,9 +59,11 @@ static void write_usage(const struct dr_answer *a, struct dr_json_out *o) {
     dr_json_format(o,
                    "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
                    "\"prompt_tokens_details\":{\"cached_tokens\":%lld},"
-                   "\"prompt_cache_hit_tokens\":%lld,\"prompt_cache_miss_tokens\":%lld}",
+                   "\"prompt_cache_hit_tokens\":%lld,\"prompt_cache_miss_tokens\":%lld",
                    (long long)prompt, (long long)output, (long long)(prompt + output), (long long)cached,
                    (long long)cached, (long long)(prompt - cached));
+    write_drafts(a, o);
+    dr_json_raw(o, "}");
 }
 
 static void write_prompt_ids(const struct dr_choice *c, struct dr_json_out *o) {

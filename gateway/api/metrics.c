@@ -65,7 +65,8 @@ struct dr_metrics {
     } histogram[H_COUNT];
     uint64_t finish[DR_METRICS_FINISH_COUNT];
     uint64_t lost, refused_full, refused_down;
-    uint64_t prompt_tokens, output_tokens, cached_tokens, drafts, drafts_accepted;
+    uint64_t prompt_tokens, output_tokens, cached_tokens;
+    uint64_t drafted[DR_DRAFTS_MAX], accepted[DR_DRAFTS_MAX]; /* by place */
     struct {
         int status;
         uint64_t n;
@@ -118,8 +119,10 @@ void dr_metrics_sequence(struct dr_metrics *m, const struct dr_metrics_end *e) {
     m->prompt_tokens += (uint64_t)e->n_prompt;
     m->output_tokens += (uint64_t)e->n_output;
     m->cached_tokens += (uint64_t)e->done.n_cached;
-    m->drafts += (uint64_t)e->done.n_draft;
-    m->drafts_accepted += (uint64_t)e->done.n_accepted;
+    for (int i = 0; i < DR_DRAFTS_MAX; i++) {
+        m->drafted[i] += (uint64_t)e->done.drafted[i];
+        m->accepted[i] += (uint64_t)e->done.accepted[i];
+    }
     observe(m, H_E2E, seconds(e->total_ns));
     observe(m, H_PROMPT, e->n_prompt);
     observe(m, H_OUTPUT, e->n_output);
@@ -214,6 +217,27 @@ static void write_histogram(struct page *p, const struct dr_metrics *m, int id) 
     sample(p, name, "", (double)below);
 }
 
+/* Each verification has a first draft, so the first place counts verifications. */
+static void write_drafts(struct page *p, const struct dr_metrics *m) {
+    char more[32];
+    uint64_t drafted = 0, accepted = 0;
+    for (int i = 0; i < DR_DRAFTS_MAX; i++) {
+        drafted += m->drafted[i];
+        accepted += m->accepted[i];
+    }
+    single(p, "vllm:spec_decode_num_drafts_total", "counter", "Verifications of one or more drafts.",
+           (double)m->drafted[0]);
+    single(p, "vllm:spec_decode_num_draft_tokens_total", "counter", "Drafts verified.", (double)drafted);
+    single(p, "vllm:spec_decode_num_accepted_tokens_total", "counter", "Drafts that came true.",
+           (double)accepted);
+    head(p, "vllm:spec_decode_num_accepted_tokens_per_pos_total", "counter",
+         "Drafts that came true, by place after a token.");
+    for (int i = 0; i < DR_DRAFTS_MAX; i++) {
+        snprintf(more, sizeof more, "position=\"%d\"", i);
+        sample(p, "vllm:spec_decode_num_accepted_tokens_per_pos_total", more, (double)m->accepted[i]);
+    }
+}
+
 static void write_counters(struct page *p, const struct dr_metrics *m) {
     char more[64];
     head(p, "vllm:request_success_total", "counter", "Sequences that ended, by reason.");
@@ -229,9 +253,7 @@ static void write_counters(struct page *p, const struct dr_metrics *m) {
            (double)m->prompt_tokens);
     single(p, "vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.",
            (double)m->cached_tokens);
-    single(p, "vllm:spec_decode_num_draft_tokens_total", "counter", "Drafted tokens.", (double)m->drafts);
-    single(p, "vllm:spec_decode_num_accepted_tokens_total", "counter", "Drafts that came true.",
-           (double)m->drafts_accepted);
+    write_drafts(p, m);
     head(p, "vllm:admission_rejections_total", "counter", "Requests that never started, by reason.");
     sample(p, "vllm:admission_rejections_total", "reason=\"queue_full\"", (double)m->refused_full);
     sample(p, "vllm:admission_rejections_total", "reason=\"not_ready\"", (double)m->refused_down);

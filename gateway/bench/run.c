@@ -40,7 +40,7 @@ struct dr_bench_runner {
     struct dr_bench_step *step;
     struct dr_bench_rank_step *report;
     int32_t n_step, room;
-    int64_t rows, prompt_rows; /* of the steps that have news */
+    int64_t rows, prompt_rows; /* of the steps that have news: prompt rows and tokens drawn; prompt rows */
     int32_t n_open;            /* steps that lack news or reports */
 };
 
@@ -80,7 +80,7 @@ static void on_step(void *arg, const struct dr_step_news *news) {
     } else {
         s->news = *news;
         s->has_news = true;
-        r->rows += news->prompt_rows + news->generated_rows;
+        r->rows += news->prompt_rows + news->n_drawn;
         r->prompt_rows += news->prompt_rows;
         settle(r, s);
     }
@@ -374,7 +374,7 @@ static bool timed_prefill(const struct dr_bench_case *c, const struct dr_step_ne
  * step of as many. */
 static bool timed_generation(const struct dr_bench_case *c, const struct dr_step_news *n, int32_t n_stage) {
     const int32_t least = dr_max_i32(1, c->batch / dr_max_i32(1, n_stage));
-    return n->prompt_rows == 0 && n->generated_rows >= least;
+    return n->prompt_rows == 0 && n->n_decode >= least;
 }
 
 dr_status dr_bench_run_time(const struct dr_bench_case *c, uint64_t submit_ns, struct dr_bench_step *step,
@@ -390,7 +390,7 @@ dr_status dr_bench_run_time(const struct dr_bench_case *c, uint64_t submit_ns, s
         if (last < 0) run->begin_ns = i > 0 ? step[i - 1].news.done_ns : submit_ns;
         step[i].timed = true;
         run->n_timed++;
-        run->tokens += c->prompt ? n->prompt_rows : n->generated_rows;
+        run->tokens += c->prompt ? n->prompt_rows : n->n_drawn;
         run->end_ns = n->done_ns;
         last = i;
     }

@@ -127,9 +127,14 @@ static dr_status print_json(struct dr_session *s, struct answer *a, const struct
     const struct dr_done *d = &last->done;
     const char *finish =
         !strcmp(last->finish, "stop") || !strcmp(last->finish, "length") ? last->finish : "error";
-    json_t *usage =
-        json_pack("{s:i,s:i,s:i,s:i}", "prompt_tokens", d->n_prompt, "completion_tokens", f->n_token,
-                  "total_tokens", d->n_prompt + f->n_token, "cached_tokens", d->n_cached);
+    int32_t drafted = 0, accepted = 0;
+    for (int i = 0; i < DR_DRAFTS_MAX; i++) {
+        drafted += d->drafted[i];
+        accepted += d->accepted[i];
+    }
+    json_t *usage = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i}", "prompt_tokens", d->n_prompt, "completion_tokens",
+                              f->n_token, "total_tokens", d->n_prompt + f->n_token, "cached_tokens",
+                              d->n_cached, "drafted_tokens", drafted, "accepted_tokens", accepted);
     json_t *timings = json_pack("{s:f,s:f,s:f,s:f}", "queue_ms", (double)d->queue_ns / 1e6, "ttft_ms",
                                 (double)f->first_ns / 1e6, "total_ms", (double)f->total_ns / 1e6,
                                 "tokens_per_s", f->tokens_per_s);

@@ -67,22 +67,6 @@ dr_status dr_machine_read(struct dr_machine *out) {
     return dr_ok();
 }
 
-/* ---- what this version cannot do yet ---- */
-
-static dr_status check_available(const struct dr_options *o) {
-    static const struct {
-        enum dr_option id;
-        const char *value, *use;
-    } missing[] = {
-        {DR_OPTION_DRAFTS, "auto", "off"},
-    };
-    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
-        if (!strcmp(dr_option_text(o, missing[i].id), missing[i].value))
-            return dr_fail(DR_EMODEL, "--%s %s: not available in this version; use %s",
-                           dr_option_name(missing[i].id), missing[i].value, missing[i].use);
-    return dr_ok();
-}
-
 /* ---- memory ---- */
 
 /* Largest sum of `line` over a machine's neighbouring ranks; cache lines are left out. */
@@ -187,7 +171,6 @@ static dr_status settle_tp(const struct dr_machine *m, struct dr_options *option
 dr_status dr_resolve_on(const struct dr_machine *m, struct dr_options *options,
                         const struct dr_config *config, const struct dr_tensors *t, struct dr_resolved *out) {
     struct dr_resolved r = {.n_host = 0};
-    DR_TRY(check_available(options));
     if (options->command & DR_CMD_RUNS) DR_TRY(dr_launch_hosts(options, &r.n_host));
     DR_TRY(settle_tp(m, options, config, r.n_host));
     const int32_t n_rank =

@@ -2,8 +2,8 @@
  * In:   golden prompts among random neighbours; layouts with the cache cut in 1 to 4, both exchanges, stages.
  * Out:  greedy tokens equal to the golden ones, whatever else happened.
  * Owns: rigs, cores.
- * Why:  prefix hits, chunks of 1 to 512 rows, preemption, cancelled neighbours and steps under way may change
- * when a row is computed and where it lies, but not what it is.
+ * Why:  prefix hits, chunks of 1 to 512 rows, preemption, cancelled neighbours, drafts and steps under way
+ * may change when a row is computed and where it lies, but not what it is.
  *
  * DEEPRACK_TEST_SCHEDULES=N plays N schedules in all instead of 2,000; seeds go on from 1. */
 #include <jansson.h>
@@ -56,7 +56,7 @@ struct show { /* one schedule */
 };
 
 static struct tally { /* what all schedules have met */
-    uint64_t schedules, found, preempted, cancelled, overlapped, steps;
+    uint64_t schedules, found, preempted, cancelled, overlapped, steps, accepted, wrong;
 } tally;
 
 static int32_t roll(struct show *h, int32_t n) { /* 0 .. n - 1 */
@@ -138,6 +138,10 @@ static void take_event(struct show *h, const struct dr_core_event *e) {
         t->done = true;
         t->finish = e->done.finish;
         h->found += (uint64_t)e->done.n_cached;
+        for (int32_t k = 0; k < DR_DRAFTS_MAX; k++) {
+            tally.accepted += (uint64_t)e->done.accepted[k];
+            tally.wrong += (uint64_t)(e->done.drafted[k] - e->done.accepted[k]);
+        }
         h->n_open--;
         break;
     case DR_MSG_ACCEPTED:
@@ -248,7 +252,8 @@ static void play(struct scene *s, uint64_t seed) {
     CU_ASSERT_FATAL(h != NULL);
     h->s = s;
     h->dice = seed * 0x100000001B3U;
-    static const int32_t steps[] = {1, 2, 7, 16, 33, 64, 100, 160, 512};
+    static const int32_t steps[] = {1, 2, 7, 16, 33, 64, 100, 160, 512},
+                         drafts[] = {0, 1, 2, 3, DR_DRAFTS_MAX, DR_DRAFTS_AUTO};
     struct dr_layout l = s->rig.layout;
     const int32_t one = dr_ceil_div(l.context, l.page_tokens);
     l.step_tokens = dr_min_i32(l.step_tokens, steps[1 + roll(h, 8)]);
@@ -260,7 +265,8 @@ static void play(struct scene *s, uint64_t seed) {
                                         .epoch = 7,
                                         .deadline_scale = 1,
                                         .reuse = (enum dr_reuse)roll(h, 3),
-                                        .step_ns = roll(h, 2) ? 2000000 : 0};
+                                        .step_ns = roll(h, 2) ? 2000000 : 0,
+                                        .drafts = l.mtp ? drafts[roll(h, 6)] : 0};
     const int32_t wanted = 2 + roll(h, 8);
     CU_ASSERT_FATAL(dr_core_create(&setup, &h->core).code == DR_OK);
     for (int32_t turn = 0; h->n_told < wanted || h->n_open > 0; turn++) {
@@ -315,6 +321,7 @@ static void play_form(const char *model, const struct form *f, uint64_t seed, in
     struct dr_layout_wish wish = rig_wish(f->tp, f->pp, f->c, DR_EXPERTS_COLUMNS);
     const bool lexi = !strcmp(model, "lexi-15m");
     wish.exchange = f->exchange;
+    wish.mtp = lexi || !strcmp(model, "v3-mtp");
     wish.seqs_max = NEIGHBOURS;
     wish.context = lexi ? 512 : 256;
     wish.step_tokens = 512;
@@ -338,15 +345,16 @@ static void schedules(void) {
         seed += (uint64_t)n;
     }
     printf("%llu schedules, %llu steps (%llu beside others), %llu tokens found in the cache, %llu "
-           "preemptions, %llu "
-           "cancelled\n",
+           "preemptions, %llu cancelled, %llu drafts true and %llu wrong\n",
            (unsigned long long)tally.schedules, (unsigned long long)tally.steps,
            (unsigned long long)tally.overlapped, (unsigned long long)tally.found,
-           (unsigned long long)tally.preempted, (unsigned long long)tally.cancelled);
+           (unsigned long long)tally.preempted, (unsigned long long)tally.cancelled,
+           (unsigned long long)tally.accepted, (unsigned long long)tally.wrong);
     CU_ASSERT_EQUAL(tally.schedules, (uint64_t)all);
     if (all < 500) return; /* too few to have met everything */
     CU_ASSERT(tally.found > 10 * (uint64_t)all && tally.preempted > (uint64_t)all / 10 &&
-              tally.cancelled > (uint64_t)all / 4 && tally.overlapped > (uint64_t)all);
+              tally.cancelled > (uint64_t)all / 4 && tally.overlapped > (uint64_t)all &&
+              tally.accepted > (uint64_t)all && tally.wrong > (uint64_t)all);
 }
 
 static CU_TestInfo tests[] = {

@@ -1,9 +1,10 @@
 /* test_drafts.c - the MTP layer: its cache rows and logits, chained drafts, drafts that are verified.
- * In:   tests/golden/v3-mtp and the values that transformers' MtpModel gives for it.
- * Out:  rows and logits within the case's tolerance, drafts equal; what is drawn is the same with right
- * drafts, wrong ones and none. Owns: nothing. Why:  drafts may only save steps, so every way to be wrong must
- * end in the same tokens. */
+ * In:   tests/golden/v3-mtp and the values that transformers' MtpModel gives for it; the sample model and its
+ * golden drafts. Out:  rows and logits within the case's tolerance, drafts equal; what is drawn is the same
+ * with right drafts, wrong ones and none, and has the distribution of the model. Owns: nothing. Why:  drafts
+ * may only save steps, so every way to be wrong must end in the same tokens. */
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,9 +350,252 @@ static void sampled(void) {
     }
 }
 
+/* ---- the sample model's own drafts ---- */
+
+/* Greedy with the drafts that it makes itself: the golden tokens, and of each chain as many come true as
+ * there. */
+static void follow(struct stage *s, const json_t *one, int32_t *steps, int32_t *tokens) {
+    const json_t *prompt = json_object_get(one, "prompt_ids"), *greedy = json_object_get(one, "greedy_ids"),
+                 *hits = json_object_get(one, "mtp_chain_accepted");
+    const int32_t n = (int32_t)json_array_size(prompt), more = (int32_t)json_array_size(greedy);
+    struct tape t = {.s = s, .slot = 0, .n_prompt = n, .n_full = n + more, .sampling = greedy_sampling};
+    uint32_t ids[1 + CHAIN];
+    for (int32_t i = 0; i < n; i++)
+        t.ids[i] = (uint32_t)json_integer_value(json_array_get(prompt, (size_t)i));
+    for (int32_t i = 0; i < more; i++)
+        t.ids[n + i] = (uint32_t)json_integer_value(json_array_get(greedy, (size_t)i));
+    const struct dr_result_row *row =
+        run(&t, (struct dr_segment){.n_rows = n, .output = DR_OUTPUT_SAMPLE, .n_draft = CHAIN});
+    check_token(&t, n, row, 0);
+    for (int32_t at = n + 1; at < t.n_full;) { /* the token at `at - 1` is the newest one */
+        const int32_t v = dr_min_i32(row->n_draft, t.n_full - at - 1),
+                      come = dr_min_i32(
+                          v, (int32_t)json_integer_value(json_array_get(hits, (size_t)(at - 1 - n))));
+        ids[0] = t.ids[at - 1];
+        for (int32_t i = 0; i < v; i++) ids[1 + i] = row->draft[i];
+        row = run(&t, (struct dr_segment){.first = at - 1,
+                                          .n_rows = 1 + v,
+                                          .ids = ids,
+                                          .output = DR_OUTPUT_SAMPLE,
+                                          .n_verify = v,
+                                          .n_draft = CHAIN});
+        check_token(&t, at, row, come);
+        at += 1 + row->n_accepted;
+        ++*steps;
+        *tokens += 1 + row->n_accepted;
+    }
+}
+
+static void sample_model(void) {
+    json_t *golden = json_load_file(DR_SOURCE_DIR "/deploy/models/lexi-15m-golden.json", 0, NULL);
+    const json_t *one;
+    CU_ASSERT_FATAL(golden != NULL);
+    for (size_t i = 0; i < 5; i += 2) {
+        struct stage *s = calloc(1, sizeof *s);
+        struct dr_layout_wish wish = rig_wish(forms[i].tp, forms[i].pp, forms[i].c, DR_EXPERTS_COLUMNS);
+        int32_t steps = 0, tokens = 0, played = 0;
+        size_t k;
+        wish.exchange = forms[i].exchange;
+        wish.mtp = true;
+        (void)snprintf(s->label, sizeof s->label, "lexi-15m tp %d pp %d", wish.tp, wish.pp);
+        rig_kernels = (struct rig_kernels){.ops = table_here(DR_PRECISION_F32)};
+        CU_ASSERT_FATAL(rig_init(&s->rig, DR_SOURCE_DIR "/deploy/models/lexi-15m", &wish).code == DR_OK);
+        rig_kernels = (struct rig_kernels){0};
+        json_array_foreach(json_object_get(golden, "cases"), k, one) {
+            if (json_array_size(json_object_get(one, "prompt_ids")) > 160) continue;
+            follow(s, one, &steps, &tokens);
+            played++;
+        }
+        stage_judge(played >= 8 && tokens > 2 * steps, s, "tokens a step", -1, (double)tokens / steps);
+        rig_fini(&s->rig);
+        free(s);
+    }
+    json_decref(golden);
+}
+
+/* ---- distribution ---- */
+
+enum { DRAWS = 100352, SLOTS = 64, FEW = 8, AT = 6, TEMPERATURE = 3 }; /* draws: a multiple of the slots */
+static const uint32_t few[FEW] = {17, 40, 88, 140, 233, 301, 402, 480};
+
+static int32_t few_of(uint32_t id) {
+    for (int32_t i = 0; i < FEW; i++)
+        if (few[i] == id) return i;
+    return -1;
+}
+
+static double chi_square(const int64_t *count, const double *p, int64_t n) {
+    double sum = 0;
+    for (int32_t i = 0; i < FEW; i++)
+        sum += ((double)count[i] - n * p[i]) * ((double)count[i] - n * p[i]) / (n * p[i]);
+    return sum;
+}
+
+/* Probability of a larger sum by chance (Wilson and Hilferty's approximation). */
+static double by_chance(double sum, int32_t freedom) {
+    const double v = 2.0 / (9.0 * freedom), z = (cbrt(sum / freedom) - (1 - v)) / sqrt(v);
+    return erfc(z / sqrt(2)) / 2;
+}
+
+struct crowd { /* one step of all slots */
+    struct dr_open open[SLOTS];
+    struct dr_pages pages[SLOTS];
+    struct dr_segment segment[SLOTS];
+    uint32_t page[SLOTS], ids[SLOTS][4];
+    int32_t drop[SLOTS];
+    struct dr_bias bias[512];
+    float logits[1 + FEW][512];
+};
+
+static dr_status take_logits(void *arg, const struct dr_logits *chunk) {
+    struct crowd *k = arg;
+    if (chunk->position >= AT + 1 && chunk->slot <= FEW)
+        memcpy(&k->logits[chunk->slot][chunk->first], chunk->value, (size_t)chunk->n * sizeof(float));
+    return dr_ok();
+}
+
+/* Softmax of a row over the few ids, flat enough that all of them come. */
+static void probabilities(const float *row, double *p) {
+    double sum = 0;
+    for (int32_t i = 0; i < FEW; i++) sum += p[i] = exp((double)row[few[i]] / TEMPERATURE);
+    for (int32_t i = 0; i < FEW; i++) p[i] /= sum;
+}
+
+/* Opens all slots, each with its own page, in which the prompt's rows are from the first time on. */
+static struct dr_step_plan crowd_opened(struct crowd *k, uint64_t seed) {
+    for (int32_t i = 0; i < SLOTS; i++) {
+        k->drop[i] = i;
+        k->page[i] = (uint32_t)i;
+        k->pages[i] = (struct dr_pages){.slot = i, .n = 1, .page = &k->page[i]};
+        k->open[i] = (struct dr_open){
+            .slot = i,
+            .n_prompt = AT + 2,
+            .sampling = {.temperature = TEMPERATURE,
+                         .top_p = 1,
+                         .repetition = 1,
+                         .n_top = -1,
+                         .seed = seed + (uint64_t)i},
+            .n_bias = 512 - FEW,
+            .bias = k->bias,
+        };
+    }
+    return (struct dr_step_plan){.open = k->open,
+                                 .n_open = SLOTS,
+                                 .pages = k->pages,
+                                 .n_pages = SLOTS,
+                                 .segment = k->segment,
+                                 .n_segment = SLOTS,
+                                 .drop = k->drop,
+                                 .n_drop = SLOTS};
+}
+
+/* Draws behind the same tokens, with other seeds, of which two drafts are verified each time: the first token
+ * drawn, and the second one behind each draft that came true, have the model's probabilities. */
+static void distribution(void) {
+    struct crowd *k = calloc(1, sizeof *k);
+    struct stage *s = calloc(1, sizeof *s);
+    struct dr_layout_wish wish = rig_wish(1, 1, 1, DR_EXPERTS_COLUMNS);
+    wish.mtp = true;
+    wish.seqs_max = SLOTS;
+    wish.context = 64;
+    wish.step_tokens = SLOTS * (AT + 2);
+    CU_ASSERT_FATAL(k != NULL && s != NULL && stage_init(s, "v3-mtp", &wish, table_here(DR_PRECISION_F32)));
+    for (int32_t i = 0, n = 0; i < 512; i++)
+        if (few_of((uint32_t)i) < 0) k->bias[n++] = (struct dr_bias){.id = (uint32_t)i, .value = -100};
+    uint32_t prompt[AT + 3];
+    for (int32_t i = 0; i < AT + 1; i++) prompt[i] = (uint32_t)s->play[1].prompt[i];
+    prompt[AT + 1] = 99;
+    /* the prompt into every slot; logits behind its last token, and behind that and each of the few */
+    struct dr_step_plan plan = crowd_opened(k, 0);
+    s->rig.sink = take_logits;
+    s->rig.sink_arg = k;
+    static uint32_t fed[SLOTS][AT + 3];
+    for (int32_t i = 0; i < SLOTS; i++) {
+        memcpy(fed[i], prompt, sizeof prompt);
+        fed[i][AT + 2] = few[(i + FEW - 1) % FEW]; /* in slots 1 to 8: few[0] to few[7] */
+        k->segment[i] = (struct dr_segment){.slot = i,
+                                            .n_rows = AT + 2,
+                                            .ids = fed[i],
+                                            .role = DR_TOKENS_PROMPT,
+                                            .form = DR_FORM_ABSORBED,
+                                            .output = DR_OUTPUT_NONE};
+    }
+    CU_ASSERT_FATAL(rig_step(&s->rig, &plan).code == DR_OK);
+    for (int32_t i = 0; i <= FEW; i++)
+        k->segment[i] = (struct dr_segment){.slot = i,
+                                            .first = i == 0 ? AT + 1 : AT + 2,
+                                            .n_rows = 1,
+                                            .ids = &fed[i][i == 0 ? AT + 1 : AT + 2],
+                                            .role = DR_TOKENS_GENERATED,
+                                            .form = DR_FORM_ABSORBED,
+                                            .output = DR_OUTPUT_LOGITS};
+    plan = (struct dr_step_plan){.segment = k->segment, .n_segment = 1 + FEW};
+    CU_ASSERT_FATAL(rig_step(&s->rig, &plan).code == DR_OK);
+    double p[1 + FEW][FEW];
+    for (int32_t i = 0; i <= FEW; i++) probabilities(k->logits[i], p[i]);
+    int64_t first[FEW] = {0}, second[FEW][FEW] = {{0}}, behind[FEW] = {0}, accepted = 0;
+    for (uint64_t seed = 1; seed <= DRAWS; seed += SLOTS) {
+        plan = crowd_opened(k, seed * 7919);
+        for (int32_t i = 0; i < SLOTS; i++)
+            k->segment[i] = (struct dr_segment){.slot = i,
+                                                .first = AT,
+                                                .n_rows = 1,
+                                                .ids = &prompt[AT],
+                                                .has_next = true,
+                                                .next_id = prompt[AT + 1],
+                                                .form = DR_FORM_ABSORBED,
+                                                .output = DR_OUTPUT_SAMPLE,
+                                                .n_draft = 2};
+        CU_ASSERT_FATAL(rig_step(&s->rig, &plan).code == DR_OK);
+        const struct dr_result_row *row = rig_result(&s->rig)->row;
+        for (int32_t i = 0; i < SLOTS; i++) {
+            CU_ASSERT_FATAL(row[i].n_draft == 2);
+            k->ids[i][0] = prompt[AT + 1];
+            memcpy(&k->ids[i][1], row[i].draft, 2 * sizeof(uint32_t));
+            k->segment[i] = (struct dr_segment){.slot = i,
+                                                .first = AT + 1,
+                                                .n_rows = 3,
+                                                .ids = k->ids[i],
+                                                .role = DR_TOKENS_GENERATED,
+                                                .form = DR_FORM_ABSORBED,
+                                                .output = DR_OUTPUT_SAMPLE,
+                                                .n_verify = 2};
+        }
+        plan = (struct dr_step_plan){.segment = k->segment, .n_segment = SLOTS};
+        CU_ASSERT_FATAL(rig_step(&s->rig, &plan).code == DR_OK);
+        row = rig_result(&s->rig)->row;
+        for (int32_t i = 0; i < SLOTS; i++) {
+            const int32_t a = few_of(row[i].ids[0]), b = row[i].n_accepted ? few_of(row[i].ids[1]) : -1;
+            CU_ASSERT_FATAL(a >= 0 && (b >= 0) == (row[i].n_accepted > 0));
+            first[a]++;
+            accepted += b >= 0;
+            if (b < 0) continue;
+            behind[a]++;
+            second[a][b]++;
+        }
+    }
+    double sum = 0, chance = by_chance(chi_square(first, p[0], DRAWS), FEW - 1);
+    int32_t classes = 0;
+    stage_judge(chance > 0.001, s, "the first token drawn", -1, chance);
+    for (int32_t i = 0; i < FEW; i++) {
+        if (behind[i] < 1000) continue;
+        sum += chi_square(second[i], p[1 + i], behind[i]);
+        classes++;
+    }
+    chance = by_chance(sum, classes * (FEW - 1));
+    stage_judge(classes >= 4 && chance > 0.001, s, "the token behind a draft that came true", -1, chance);
+    printf("%d draws, %.3f of the first drafts came true; by chance %.3f\n", DRAWS, (double)accepted / DRAWS,
+           chance);
+    stage_fini(s);
+    free(s);
+    free(k);
+}
+
 static CU_TestInfo tests[] = {
     {"rows, logits and chained drafts of the MTP layer on every cut of the cache", layouts},
     {"drafts change nothing that is drawn: penalties, limits, alternatives", sampled},
+    {"the sample model's drafts come true as often as they do elsewhere", sample_model},
+    {"what is drawn with drafts has the model's distribution", distribution},
     CU_TEST_INFO_NULL,
 };
 CU_SuiteInfo suite_drafts = {.pName = "golden/drafts", .pTests = tests};

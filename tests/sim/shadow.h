@@ -6,7 +6,8 @@
  * cost of its rows.
  *
  * What is checked with every plan: pages are written by one owner only, pages that are found hold exactly the
- * beginning of the request that finds them, rows come in order and within their pages, budgets hold. */
+ * beginning of the request that finds them, rows come in order and within their pages, budgets hold. Drafts
+ * that it makes come true two times in three. */
 #pragma once
 
 #include "coordinator/book.h"
@@ -14,6 +15,7 @@
 struct shadow_slot {
     bool open;
     int32_t n_page, n_row; /* n_row -1: no segment yet */
+    int32_t n_kept;        /* rows that were found */
     uint32_t *page;        /* [table_max] */
     uint64_t last;         /* hash of its last row */
 };

@@ -30,7 +30,7 @@ struct options {
     int64_t requests;
     uint64_t seed;
     double load, tokens_s;
-    int32_t pp, context, seqs, step_tokens, pages, step_ms, twice;
+    int32_t pp, context, seqs, step_tokens, pages, step_ms, drafts, twice;
     enum dr_reuse reuse;
 };
 
@@ -66,7 +66,7 @@ struct sim {
     /* results */
     double *ttft_ms;
     int64_t n_done, n_refused;
-    uint64_t n_output, n_row, n_segment, core_ns, busy_ns;
+    uint64_t n_output, n_row, n_segment, n_drafted, n_accepted, core_ns, busy_ns;
     uint64_t longest_wait_ns;
 };
 
@@ -105,6 +105,10 @@ static dr_status take_done(struct sim *s, const struct dr_done *d) {
     s->ttft_ms[s->n_done++] = (double)(d->queue_ns + d->prefill_ns) / 1e6;
     if (d->queue_ns > s->longest_wait_ns) s->longest_wait_ns = d->queue_ns;
     s->n_output += (uint64_t)d->n_output;
+    for (int32_t j = 0; j < DR_DRAFTS_MAX; j++) {
+        s->n_drafted += (uint64_t)d->drafted[j];
+        s->n_accepted += (uint64_t)d->accepted[j];
+    }
     return dr_ok();
 }
 
@@ -286,7 +290,8 @@ static dr_status make(struct sim *s) {
                                   .context = o->context,
                                   .seqs_max = o->seqs,
                                   .step_tokens = o->step_tokens,
-                                  .pages = o->pages};
+                                  .pages = o->pages,
+                                  .mtp = o->drafts != 0};
     DR_TRY(read_config(o->config, &s->config));
     DR_TRY(dr_layout_make(&s->config, &wish, &s->layout));
     dr_pace_init(&s->pace, &s->config, &s->layout);
@@ -296,7 +301,8 @@ static dr_status make(struct sim *s) {
                                   .epoch = 1,
                                   .deadline_scale = 1,
                                   .reuse = o->reuse,
-                                  .step_ns = (uint64_t)o->step_ms * 1000000U};
+                                  .step_ns = (uint64_t)o->step_ms * 1000000U,
+                                  .drafts = o->drafts};
     DR_TRY(dr_core_create(&setup, &s->core));
     DR_TRY(shadow_init(&s->shadow, dr_core_book(s->core), s->config.vocab));
     const size_t n = (size_t)s->trace->n, seqs = (size_t)s->layout.seqs_max;
@@ -346,6 +352,10 @@ static void report(struct sim *s, double wall_s) {
            " prompt tokens found in the cache\n",
            s->n_row, st.prompt_tokens, st.cached_tokens);
     printf("preemptions   %" PRIu64 "\n", st.preempted);
+    if (s->o->drafts)
+        printf("drafts        %" PRIu64 " verified, %.3f of them true, %.2f tokens a request and step\n",
+               s->n_drafted, (double)s->n_accepted / (double)(s->n_drafted + !s->n_drafted),
+               (double)s->n_output / (double)(s->n_output - s->n_accepted));
     printf("first token   median %.0f ms, 99 %% %.0f ms, longest wait for a start %.0f ms\n",
            quantile(s->ttft_ms, s->n_done, 0.5), quantile(s->ttft_ms, s->n_done, 0.99),
            (double)s->longest_wait_ns / 1e6);
@@ -394,6 +404,7 @@ static const char usage[] =
     "  --pages N            cache pages; 0: as many as all slots can use [8192]\n"
     "  --step-ms N          [0]\n"
     "  --reuse WORD         any, exact or off [any]\n"
+    "  --drafts N           after each token; -1: as many as pay [0]\n"
     "  --twice              run again and compare all decisions\n"
     "  --picture FILE       queue, pages and batch over time, as SVG\n";
 
@@ -422,6 +433,7 @@ static bool parse(int argc, char **argv, struct options *o) {
         PAGES,
         STEP_MS,
         REUSE,
+        DRAFTS,
         TWICE,
         PICTURE
     };
@@ -439,6 +451,7 @@ static bool parse(int argc, char **argv, struct options *o) {
                                           {"pages", 1, 0, PAGES},
                                           {"step-ms", 1, 0, STEP_MS},
                                           {"reuse", 1, 0, REUSE},
+                                          {"drafts", 1, 0, DRAFTS},
                                           {"twice", 0, 0, TWICE},
                                           {"picture", 1, 0, PICTURE},
                                           {0}};
@@ -454,6 +467,7 @@ static bool parse(int argc, char **argv, struct options *o) {
                           : flag == SEQS    ? &o->seqs
                           : flag == PAGES   ? &o->pages
                           : flag == STEP_MS ? &o->step_ms
+                          : flag == DRAFTS  ? &o->drafts
                                             : &o->step_tokens;
         switch (flag) {
         case CONFIG:
@@ -495,7 +509,8 @@ static bool parse(int argc, char **argv, struct options *o) {
             *number = (int32_t)strtol(optarg, NULL, 10);
         }
     }
-    return ok && optind == argc && o->config && o->requests > 0 && o->load > 0 && o->tokens_s > 0;
+    return ok && optind == argc && o->config && o->requests > 0 && o->load > 0 && o->tokens_s > 0 &&
+           o->drafts >= DR_DRAFTS_AUTO && o->drafts <= DR_DRAFTS_MAX;
 }
 
 int main(int argc, char **argv) {

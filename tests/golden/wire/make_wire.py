@@ -155,8 +155,8 @@ put("stats-least", 54, b"".join(num(t, 0) for t in range(1, 15)) + nums(15, [0] 
 put("cluster_fault", 55, num(1, -1) + num(2, 9) + text(3, "epoch lost"))
 put("progress-full", 56, num(1, 1023) + num(2, 1 << 35) + num(3, U64 - 1))
 put("progress-least", 56, num(1, 0) + num(2, 0) + num(3, 0))
-put("step_news-full", 57, num(1, 8841) + num(2, 1000000) + num(3, U64 - 1) + num(4, 8192) + num(5, 64))
-put("step_news-least", 57, b"".join(num(t, 0) for t in range(1, 6)))
+put("step_news-full", 57, num(1, 8841) + num(2, 1000000) + num(3, U64 - 1) + num(4, 8192) + num(5, 64) + num(6, 16) + num(7, 40))
+put("step_news-least", 57, b"".join(num(t, 0) for t in range(1, 8)))
 
 for name, data in FILES.items():
     with open(os.path.join(HERE, name + ".bin"), "wb") as f:

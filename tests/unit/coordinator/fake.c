@@ -22,6 +22,7 @@ struct dr_config fake_config(void) {
         .vocab = FAKE_VOCAB,
         .dim = 32,
         .n_layer = 3,
+        .n_mtp = 1,
         .n_dense_layer = 3,
         .moe_freq = 1,
         .n_head = 4,
@@ -49,6 +50,7 @@ struct dr_layout fake_layout(struct fake_wish w) {
         .seqs_max = w.seqs_max,
         .step_tokens = w.step_tokens,
         .n_page = w.n_page,
+        .mtp = w.drafts != 0,
     };
     for (int32_t s = 0; s <= pp; s++) l.layer_begin[s] = 3 * s / pp;
     return l;
@@ -68,16 +70,18 @@ struct dr_submit fake_submit(uint64_t request, const uint32_t *ids, int32_t n, i
 void fake_init(struct fake *f, const struct dr_layout *l) {
     *f = (struct fake){.layout = l};
     f->cache = calloc((size_t)l->n_page * (size_t)l->page_tokens, sizeof *f->cache);
+    f->mtp = calloc((size_t)l->n_page * (size_t)l->page_tokens, sizeof *f->mtp);
     f->slot = calloc((size_t)l->seqs_max, sizeof *f->slot);
     f->row = calloc((size_t)l->step_tokens, sizeof *f->row);
-    f->top = calloc((size_t)l->step_tokens * DR_TOP_MAX, sizeof *f->top);
+    f->top = calloc((size_t)l->step_tokens * FAKE_TOP, sizeof *f->top);
     f->logits = calloc((size_t)l->step_tokens * 2, sizeof *f->logits);
     f->bad = calloc((size_t)l->seqs_max, sizeof *f->bad);
-    if (!f->bad || !f->cache || !f->slot || !f->row || !f->top || !f->logits) abort();
+    if (!f->bad || !f->cache || !f->mtp || !f->slot || !f->row || !f->top || !f->logits) abort();
 }
 
 void fake_fini(struct fake *f) {
     free(f->cache);
+    free(f->mtp);
     free(f->slot);
     free(f->row);
     free(f->top);
@@ -114,14 +118,16 @@ static bool faulty(const struct fake *f, uint64_t h) {
     return f->faults && h % 512 == 7;
 }
 
+/* Where a position lies, in either cache. */
+static size_t place(const struct fake *f, const struct fake_slot *s, int32_t p) {
+    const int32_t per = f->layout->page_tokens;
+    CU_ASSERT_FATAL(p / per < s->n_page);
+    return (size_t)s->page[p / per] * (size_t)per + (size_t)(p % per);
+}
+
 static uint64_t chain_through_pages(const struct fake *f, const struct fake_slot *s, int32_t n) {
     uint64_t chain = 0;
-    for (int32_t p = 0; p < n; p++) {
-        uint32_t page = s->page[p / f->layout->page_tokens];
-        chain =
-            fold(chain,
-                 f->cache[page * (uint32_t)f->layout->page_tokens + (uint32_t)(p % f->layout->page_tokens)]);
-    }
+    for (int32_t p = 0; p < n; p++) chain = fold(chain, f->cache[place(f, s, p)]);
     return chain;
 }
 
@@ -158,36 +164,44 @@ static void apply_state(struct fake *f, const struct dr_step_plan *plan) {
     }
 }
 
+static enum dr_tokens_role role_at(const struct fake_slot *s, int32_t p) {
+    return p < s->facts.n_prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED;
+}
+
+/* The first rows of a slot: what is before them was found in the cache. */
+static void check_first(const struct fake *f, struct fake_slot *s, const struct dr_segment *g) {
+    const int32_t kept = s->facts.n_kept;
+    CU_ASSERT(kept % f->layout->page_tokens == 0 && (kept == 0 || f->reuse != DR_REUSE_OFF));
+    CU_ASSERT(g->first == kept - (f->layout->mtp && kept > 0));
+    s->n_done = g->first;
+    s->form = g->form;
+}
+
 static void write_rows(struct fake *f, const struct dr_segment *g) {
     struct fake_slot *s = &f->slot[g->slot];
-    bool prompt = g->first < s->facts.n_prompt, bad = false;
-    if (s->n_done < 0) { /* the first rows of this slot: what is before them was found in the cache */
-        CU_ASSERT(g->first % f->layout->page_tokens == 0 && (g->first == 0 || f->reuse != DR_REUSE_OFF));
-        s->n_done = g->first;
-        s->form = g->form;
-    }
-    CU_ASSERT(s->open && g->source == DR_SOURCE_IDS && g->n_rows > 0 && g->first == s->n_done);
+    const int32_t n_true = g->n_rows - g->n_verify;
+    bool prompt = g->first < s->facts.n_prompt;
+    if (s->n_done < 0) check_first(f, s, g);
+    CU_ASSERT(s->open && g->source == DR_SOURCE_IDS && n_true > 0 && g->first == s->n_done);
     CU_ASSERT(g->role == (prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED));
     CU_ASSERT(prompt || g->form == DR_FORM_ABSORBED);
     CU_ASSERT(!prompt || (g->form == s->form && (f->reuse == DR_REUSE_ANY || g->form == DR_FORM_EXPANDED)));
     CU_ASSERT(!prompt || g->first + g->n_rows <= s->facts.n_prompt);
-    CU_ASSERT_FATAL(g->first + g->n_rows <= s->n_page * f->layout->page_tokens);
+    CU_ASSERT(g->n_verify == 0 || (!prompt && g->output == DR_OUTPUT_SAMPLE && !g->has_next));
+    CU_ASSERT(f->layout->mtp || (g->n_verify == 0 && g->n_draft == 0));
     CU_ASSERT(g->first + g->n_rows <= f->layout->context);
     for (int32_t i = 0; i < g->n_rows; i++) {
         int32_t p = g->first + i;
-        uint32_t page = s->page[p / f->layout->page_tokens];
-        uint64_t row = content(f, g->ids[i], p, g->role);
-        f->cache[page * (uint32_t)f->layout->page_tokens + (uint32_t)(p % f->layout->page_tokens)] = row;
-        bad = bad || bad_row(f, row);
+        uint64_t row = content(f, g->ids[i], p, g->role), *at = &f->cache[place(f, s, p)];
+        CU_ASSERT(p >= s->facts.n_kept || *at == row); /* others have it */
+        *at = row;
     }
-    s->n_done += g->n_rows;
-    if (bad) f->bad[f->n_bad++] = g->slot;
 }
 
 static struct dr_result_row *new_row(struct fake *f, const struct dr_segment *g, int32_t position,
                                      uint32_t id, uint64_t h, int32_t n_top) {
     struct dr_result_row *r = &f->row[f->n_row];
-    struct dr_top *top = &f->top[f->n_row * DR_TOP_MAX];
+    struct dr_top *top = &f->top[f->n_row * FAKE_TOP];
     f->n_row++;
     *r = (struct dr_result_row){
         .slot = g->slot, .position = position, .n_ids = 1, .ids = {id}, .logprob = {logprob_of(h, id)}};
@@ -211,19 +225,40 @@ static void add_logits(struct fake *f, const struct dr_segment *g, int32_t posit
     }
 }
 
-static void output_rows(struct fake *f, const struct dr_segment *g) {
+/* What is drawn behind the segment's last true token and behind each draft that comes true. Returns the rows
+ * whose ids are true. */
+static int32_t draw(struct fake *f, const struct dr_segment *g) {
+    struct fake_slot *s = &f->slot[g->slot];
+    const int32_t n_top = s->facts.sampling.n_top > 0 ? s->facts.sampling.n_top : 0;
+    int32_t n_true = g->n_rows - g->n_verify;
+    uint64_t h = state_hash(chain_through_pages(f, s, g->first + n_true), &s->facts.sampling, s->seen_prompt,
+                            s->seen_output);
+    struct dr_result_row *r = new_row(f, g, g->first + n_true - 1, 0, h, 0);
+    r->n_ids = 0;
+    for (;;) {
+        uint32_t id = (uint32_t)(h % FAKE_VOCAB);
+        if (faulty(f, h) || bad_row(f, f->cache[place(f, s, g->first + n_true - 1)])) {
+            r->fault = DR_FAULT_NUMERIC;
+            return n_true;
+        }
+        struct dr_top *top = &f->top[(f->n_row - 1) * FAKE_TOP + r->n_ids * n_top];
+        for (int32_t i = 0; i < n_top; i++)
+            top[i] = (struct dr_top){.id = (uint32_t)i, .logprob = logprob_of(h, (uint32_t)i)};
+        r->n_top = n_top;
+        r->logprob[r->n_ids] = logprob_of(h, id);
+        r->ids[r->n_ids++] = id;
+        s->seen_output += mix(id);
+        if (n_true == g->n_rows || g->ids[n_true] != id) return n_true;
+        n_true++;
+        r->n_accepted++;
+        h = state_hash(chain_through_pages(f, s, g->first + n_true), &s->facts.sampling, s->seen_prompt,
+                       s->seen_output);
+    }
+}
+
+static void score(struct fake *f, const struct dr_segment *g) {
     struct fake_slot *s = &f->slot[g->slot];
     int32_t last = g->first + g->n_rows - 1;
-    if (g->output == DR_OUTPUT_NONE) return;
-    if (g->output == DR_OUTPUT_SAMPLE) {
-        uint64_t h = state_hash(chain_through_pages(f, s, last + 1), &s->facts.sampling, s->seen_prompt,
-                                s->seen_output);
-        uint32_t id = (uint32_t)(h % FAKE_VOCAB);
-        struct dr_result_row *r = new_row(f, g, last, id, h, s->facts.sampling.n_top);
-        if (faulty(f, h)) r->fault = DR_FAULT_NUMERIC, r->n_ids = 0, r->n_top = 0;
-        s->seen_output += mix(id);
-        return;
-    }
     for (int32_t p = g->first; p <= last; p++) {
         bool more = p < last || g->has_next;
         uint32_t id = p < last ? g->ids[p - g->first + 1] : g->next_id;
@@ -234,6 +269,69 @@ static void output_rows(struct fake *f, const struct dr_segment *g) {
         else if (!more)
             r->n_ids = 0;
     }
+}
+
+/* What the MTP layer keeps for a position: made from the rows before it and its own token. */
+static uint64_t mtp_content(uint64_t chain_before, uint64_t row) {
+    return mix(chain_before ^ (row * 3));
+}
+
+/* The MTP layer's rows of a segment; those behind wrong drafts are rubbish. id: of the token behind the
+ * n_true true rows. */
+static void write_mtp(struct fake *f, const struct dr_segment *g, int32_t n_true, uint32_t id) {
+    struct fake_slot *s = &f->slot[g->slot];
+    const bool next = g->has_next || g->output == DR_OUTPUT_SAMPLE;
+    uint64_t chain = chain_through_pages(f, s, g->first);
+    for (int32_t i = 0; i < g->n_rows; i++) {
+        const int32_t p = g->first + i + 1;
+        chain = fold(chain, f->cache[place(f, s, p - 1)]);
+        if (i + 1 == g->n_rows && !next) return;
+        const uint32_t token = i + 1 == n_true ? id : i + 1 < g->n_rows ? g->ids[i + 1] : 0;
+        uint64_t row = mtp_content(chain, content(f, token, p, role_at(s, p))), *at = &f->mtp[place(f, s, p)];
+        CU_ASSERT(p >= s->facts.n_kept || *at == row);
+        *at = row;
+    }
+}
+
+/* Drafts behind the newest token, which is at position `at`: the layer must have all its rows up to there. */
+static void make_drafts(struct fake *f, const struct dr_segment *g, int32_t at, uint32_t id,
+                        struct dr_result_row *r) {
+    const struct fake_slot *s = &f->slot[g->slot];
+    uint64_t chain = 0, seen = s->seen_output;
+    for (int32_t p = 0; p <= at; p++) {
+        uint64_t row = p < at ? f->cache[place(f, s, p)] : content(f, id, p, role_at(s, p));
+        if (p > 0) CU_ASSERT(f->mtp[place(f, s, p)] == mtp_content(chain, row));
+        chain = fold(chain, row);
+    }
+    for (int32_t k = 0; k < g->n_draft; k++) {
+        uint64_t h = state_hash(chain, &s->facts.sampling, s->seen_prompt, seen);
+        uint32_t token = (uint32_t)((h + (mix(h) % 3 == 0)) % FAKE_VOCAB);
+        if (k > 0)
+            f->mtp[place(f, s, at + k)] = mix(h); /* of the draft before: overwritten when it is known */
+        r->draft[r->n_draft++] = token;
+        chain = fold(chain, content(f, token, at + 1 + k, DR_TOKENS_GENERATED));
+        seen += mix(token);
+    }
+}
+
+static void run_segment(struct fake *f, const struct dr_segment *g) {
+    struct fake_slot *s = &f->slot[g->slot];
+    const int32_t first_row = f->n_row;
+    int32_t n_true = g->n_rows;
+    if (g->output == DR_OUTPUT_SAMPLE)
+        n_true = draw(f, g);
+    else if (g->output != DR_OUTPUT_NONE)
+        score(f, g);
+    bool bad = false;
+    for (int32_t i = 0; i < n_true; i++) bad = bad || bad_row(f, f->cache[place(f, s, g->first + i)]);
+    if (bad) f->bad[f->n_bad++] = g->slot;
+    s->n_done = g->first + n_true;
+    if (!f->layout->mtp) return;
+    struct dr_result_row *r = f->n_row > first_row ? &f->row[f->n_row - 1] : NULL;
+    const bool drawn = g->output == DR_OUTPUT_SAMPLE && r->n_ids > 0;
+    const uint32_t id = g->has_next ? g->next_id : drawn ? r->ids[r->n_ids - 1] : 0;
+    write_mtp(f, g, n_true, id);
+    if (g->n_draft > 0 && drawn) make_drafts(f, g, g->first + n_true, id, r);
 }
 
 struct dr_step_result fake_step(struct fake *f, const struct dr_step_plan *plan) {
@@ -247,7 +345,7 @@ struct dr_step_result fake_step(struct fake *f, const struct dr_step_plan *plan)
         rows += plan->segment[i].n_rows;
     }
     CU_ASSERT(rows <= f->layout->step_tokens);
-    for (int32_t i = 0; i < plan->n_segment; i++) output_rows(f, &plan->segment[i]);
+    for (int32_t i = 0; i < plan->n_segment; i++) run_segment(f, &plan->segment[i]);
     return (struct dr_step_result){.epoch = plan->epoch,
                                    .step = plan->step,
                                    .n_row = f->n_row,

@@ -2,14 +2,16 @@
  * request. In:   step plans.      Out: step results, raw logits; for the oracle: the whole answer of one
  * request alone. Owns: a cache of one word a row, tables and penalty sums by slot. Why:  a token depends on
  * every row's id, position and role as read through the page tables, and on what Open and samples said about
- * penalties: a lost, shared, stale or mislabelled row changes the answer. */
+ * penalties: a lost, shared, stale or mislabelled row changes the answer. With the MTP layer each page has a
+ * second word a row, made from all rows before it and its token; drafts are made only when all of these are
+ * as they must be, and two in three come true. */
 #pragma once
 
 #include "common/arena.h"
 #include "coordinator/book.h"
 #include "coordinator/core.h"
 
-enum { FAKE_VOCAB = 61, FAKE_LOGITS_PIECE = 40 };
+enum { FAKE_VOCAB = 61, FAKE_LOGITS_PIECE = 40, FAKE_TOP = (1 + DR_DRAFTS_MAX) * DR_TOP_MAX };
 
 struct fake_slot {
     bool open;
@@ -22,12 +24,12 @@ struct fake_slot {
 
 struct fake {
     const struct dr_layout *layout;
-    uint64_t *cache;        /* [n_page * page_tokens] */
+    uint64_t *cache, *mtp;  /* [n_page * page_tokens] */
     struct fake_slot *slot; /* [seqs_max] */
     int32_t *bad;           /* [seqs_max] */
     int32_t n_row, n_logits, n_bad;
     struct dr_result_row *row; /* [step_tokens] */
-    struct dr_top *top;        /* [step_tokens * DR_TOP_MAX] */
+    struct dr_top *top;        /* [step_tokens * FAKE_TOP] */
     struct dr_logits *logits;  /* [step_tokens * 2] */
     float value[FAKE_VOCAB];
     uint64_t step;
@@ -59,6 +61,7 @@ struct fake_wish {
     int32_t pp; /* 0: 1 */
     enum dr_reuse reuse;
     uint64_t step_ns;
+    int32_t drafts; /* as in dr_core_setup; not 0: the layout has the MTP layer */
 };
 struct dr_layout fake_layout(struct fake_wish w);
 struct dr_submit fake_submit(uint64_t request, const uint32_t *ids, int32_t n, int32_t max_tokens);

@@ -19,6 +19,7 @@ void rig_init(struct rig *g, struct fake_wish w) {
         .deadline_scale = 1,
         .reuse = w.reuse,
         .step_ns = w.step_ns,
+        .drafts = w.drafts,
     };
     CU_ASSERT_FATAL(dr_core_create(&setup, &g->core).code == DR_OK);
     fake_init(&g->fake, &g->layout);
@@ -121,7 +122,7 @@ static void keep(struct rig *g, const struct dr_step_result *r) {
     CU_ASSERT_FATAL(g->n_flight < RIG_FLIGHTS_MAX);
     struct rig_flight *f = &g->flight[g->n_flight++];
     f->row = grown(f->row, (size_t)r->n_row, sizeof *f->row);
-    f->top = grown(f->top, (size_t)r->n_row * DR_TOP_MAX, sizeof *f->top);
+    f->top = grown(f->top, (size_t)r->n_row * FAKE_TOP, sizeof *f->top);
     f->bad = grown(f->bad, (size_t)r->n_bad, sizeof *f->bad);
     f->result = *r;
     f->result.row = f->row;
@@ -129,8 +130,9 @@ static void keep(struct rig *g, const struct dr_step_result *r) {
     memcpy(f->bad, r->bad, (size_t)r->n_bad * sizeof *f->bad);
     for (int32_t i = 0; i < r->n_row; i++) {
         f->row[i] = r->row[i];
-        f->row[i].top = &f->top[i * DR_TOP_MAX];
-        memcpy(&f->top[i * DR_TOP_MAX], r->row[i].top, (size_t)r->row[i].n_top * sizeof *f->top);
+        f->row[i].top = &f->top[i * FAKE_TOP];
+        memcpy(&f->top[i * FAKE_TOP], r->row[i].top,
+               (size_t)(r->row[i].n_ids * r->row[i].n_top) * sizeof *f->top);
     }
     if (g->n_flight > g->n_flight_most) g->n_flight_most = g->n_flight;
 }

@@ -38,6 +38,8 @@ static struct fake_wish random_wish(struct dice *d) {
         .reuse = (enum dr_reuse)roll(d, 3),
         .step_ns = roll(d, 2) ? 0 : 300000,
     };
+    static const int32_t drafts[] = {0, 0, 1, 3, DR_DRAFTS_MAX, DR_DRAFTS_AUTO};
+    w.drafts = drafts[roll(d, 6)];
     w.context = 8 + roll(d, 150);
     int32_t one = (w.context + w.page_tokens - 1) / w.page_tokens;
     w.n_page = one + roll(d, roll(d, 2) ? one : one * w.seqs_max); /* from "one sequence fits" to "all do" */
@@ -81,7 +83,7 @@ static void random_cancel(struct dice *d, struct rig *g, int32_t n_sent) {
 }
 
 struct found { /* what the schedules have met */
-    uint64_t preempted, faults, cached, overlapped;
+    uint64_t preempted, faults, cached, overlapped, accepted, wrong;
 };
 
 /* Plays one schedule; returns its trace. */
@@ -123,6 +125,11 @@ static uint64_t play(uint64_t seed, struct plot *p, struct found *found) {
         CU_ASSERT(t->accepted != t->refused && t->done == t->accepted);
         if (t->refused) continue;
         found->faults += t->end.finish == DR_FINISH_NUMERIC;
+        for (int32_t k = 0; k < DR_DRAFTS_MAX; k++) {
+            CU_ASSERT(t->end.accepted[k] <= t->end.drafted[k]);
+            found->accepted += (uint64_t)t->end.accepted[k];
+            found->wrong += (uint64_t)(t->end.drafted[k] - t->end.accepted[k]);
+        }
         if (t->end.finish == DR_FINISH_CANCELLED ||
             t->end.finish == DR_FINISH_DEADLINE) { /* a true beginning of the answer */
             static struct answer a;
@@ -154,8 +161,9 @@ static void random_schedules_keep_every_promise(void) {
     /* the schedules do reach what they are meant to test */
     CU_ASSERT(found.preempted > 1000);
     CU_ASSERT(found.faults > 50);
-    CU_ASSERT(found.cached > 10000);
+    CU_ASSERT(found.cached > 9000); /* with drafts a row of each hit is computed again */
     CU_ASSERT(found.overlapped > 500);
+    CU_ASSERT(found.accepted > 10000 && found.wrong > 10000);
     free(p);
 }
 

@@ -161,7 +161,9 @@ static struct steps made(int32_t n, const int32_t (*rows)[2]) {
                                                     .sent_ns = 101 + 10 * (uint64_t)i,
                                                     .done_ns = 110 + 10 * (uint64_t)i,
                                                     .prompt_rows = rows[i][0],
-                                                    .generated_rows = rows[i][1]}};
+                                                    .generated_rows = rows[i][1],
+                                                    .n_decode = rows[i][1],
+                                                    .n_drawn = rows[i][1]}};
     s.run.step = s.step;
     return s;
 }

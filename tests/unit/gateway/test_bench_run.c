@@ -72,7 +72,9 @@ static void step(struct play *p, uint64_t number, int32_t prompt, int32_t genera
                                            .sent_ns = 100 * number,
                                            .done_ns = 100 * number + 90,
                                            .prompt_rows = prompt,
-                                           .generated_rows = generated});
+                                           .generated_rows = generated,
+                                           .n_decode = generated,
+                                           .n_drawn = generated});
 }
 
 static void report(struct play *p, uint64_t number, int32_t rank) {

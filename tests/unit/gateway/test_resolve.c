@@ -88,7 +88,6 @@ static const struct {
     {{"--pp=7"}, 4096, "layout: pp 7: the model has only 6 layers"},
     {{"--tp=4", "--cache-width=3"}, 4096, "layout: cache width: expected a divisor of tp 4, found 3"},
     {{"--context=9999999"}, 4096, "layout: context: the model was made for at most "},
-    {{"--drafts=auto"}, 4096, "--drafts auto: not available in this version; use off"},
 };
 
 static void what_does_not_fit_is_refused_by_name(void) {

@@ -17,6 +17,8 @@ static void finish(struct dr_engine *e, struct fake_open *o, enum dr_finish fini
                                  .n_prompt = o->n_prompt,
                                  .n_output = o->n_done,
                                  .n_cached = o->n_prompt > 4 ? 4 : 0,
+                                 .drafted = {5, 4},
+                                 .accepted = {4, 1},
                                  .queue_ns = 1000,
                                  .prefill_ns = 2000,
                                  .decode_ns = 3000};

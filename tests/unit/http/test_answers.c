@@ -97,6 +97,13 @@ static void chat_stream(void) {
     CU_ASSERT_TRUE(int_at(usage, "usage/completion_tokens") > 2);
     CU_ASSERT_EQUAL(int_at(usage, "usage/prompt_tokens_details/cached_tokens"),
                     r.engine->last.n_ids > 4 ? 4 : 0);
+    const json_t *details = at(usage, "usage/completion_tokens_details");
+    CU_ASSERT_EQUAL(int_at(details, "accepted_prediction_tokens"), 5);
+    CU_ASSERT_EQUAL(int_at(details, "rejected_prediction_tokens"), 4);
+    CU_ASSERT_EQUAL(json_array_size(at(details, "drafted_by_position")), 2);
+    CU_ASSERT_EQUAL(int_at(details, "drafted_by_position/1"), 4);
+    CU_ASSERT_EQUAL(int_at(details, "accepted_by_position/0"), 4);
+    CU_ASSERT_EQUAL(int_at(details, "accepted_by_position/1"), 1);
     json_decref(first);
     json_decref(finish);
     json_decref(usage);

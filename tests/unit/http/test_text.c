@@ -171,7 +171,7 @@ static void metrics_page(void) {
                                        .n_prompt = 10,
                                        .n_output = 5,
                                        .max_tokens = 16,
-                                       .done = {.n_cached = 4},
+                                       .done = {.n_cached = 4, .drafted = {3, 2}, .accepted = {2, 1}},
                                        .total_ns = 2000000000,
                                        .first_ns = 1000000000};
     const struct dr_metrics_end cut = {.finish = DR_METRICS_ABORT, .n_prompt = 3, .lost = true};
@@ -192,6 +192,11 @@ static void metrics_page(void) {
     CU_ASSERT_EQUAL(sample(page, "vllm:prompt_tokens_total{" L "} "), 13);
     CU_ASSERT_EQUAL(sample(page, "vllm:generation_tokens_total{" L "} "), 5);
     CU_ASSERT_EQUAL(sample(page, "vllm:prefix_cache_hits_total{" L "} "), 4);
+    CU_ASSERT_EQUAL(sample(page, "vllm:spec_decode_num_drafts_total{" L "} "), 3);
+    CU_ASSERT_EQUAL(sample(page, "vllm:spec_decode_num_draft_tokens_total{" L "} "), 5);
+    CU_ASSERT_EQUAL(sample(page, "vllm:spec_decode_num_accepted_tokens_total{" L "} "), 3);
+    CU_ASSERT_EQUAL(sample(page, "vllm:spec_decode_num_accepted_tokens_per_pos_total{" L ",position=\"1\"} "),
+                    1);
     CU_ASSERT_EQUAL(sample(page, "vllm:admission_rejections_total{" L ",reason=\"queue_full\"} "), 1);
     CU_ASSERT_EQUAL(sample(page, "deeprack_requests_lost_total{" L "} "), 1);
     CU_ASSERT_EQUAL(sample(page, "deeprack_requests_cancelled_total{" L "} "), 1);

@@ -280,8 +280,13 @@ static const struct dr_done done_least = {0};
 static const struct dr_progress progress_full = {
     .rank = 1023, .done_bytes = 1ull << 35, .total_bytes = UINT64_MAX};
 static const struct dr_progress progress_least = {0};
-static const struct dr_step_news step_news_full = {
-    .step = 8841, .sent_ns = 1000000, .done_ns = UINT64_MAX, .prompt_rows = 8192, .generated_rows = 64};
+static const struct dr_step_news step_news_full = {.step = 8841,
+                                                   .sent_ns = 1000000,
+                                                   .done_ns = UINT64_MAX,
+                                                   .prompt_rows = 8192,
+                                                   .generated_rows = 64,
+                                                   .n_decode = 16,
+                                                   .n_drawn = 40};
 static const struct dr_step_news step_news_least = {0};
 static const struct dr_stats stats_full = {
     .steps = 1000000,

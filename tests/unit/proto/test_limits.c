@@ -196,6 +196,8 @@ static const struct row rows[] = {
     {"progress", 0, 1, NUMBER, DR_RANKS_MAX, 0, "Progress.rank"},
     {"step_news", 0, 4, NUMBER, DR_STEP_TOKENS_MAX + 1, 0, "StepNews.prompt_rows"},
     {"step_news", 0, 5, NUMBER, NEG(-1), 0, "StepNews.generated_rows"},
+    {"step_news", 0, 6, NUMBER, DR_SEQS_MAX + 1, 0, "StepNews.n_decode"},
+    {"step_news", 0, 7, NUMBER, NEG(-1), 0, "StepNews.n_drawn"},
     {"stats", 0, 7, NUMBER, NEG(-1), 0, "Stats.running"},
     {"stats", 0, 8, NUMBER, NEG(-1), 0, "Stats.waiting"},
     {"stats", 0, 9, NUMBER, NEG(-1), 0, "Stats.pages_used"},
