@@ -15,7 +15,7 @@
 #include "tests/golden/tables.h"
 #include "tests/support/runner.h"
 
-enum { IDS_MAX = 256, PAGES_MAX = 8, CHAIN = 3, TAPS = 3, ROWS_MAX = 192 };
+enum { IDS_MAX = 256, PAGES_MAX = 8, CHAIN = 3, TAPS = 3, ROWS_MAX = 192, TAPES_MAX = 4 };
 static const double tolerance = 2e-5; /* as in test_cases.c */
 
 struct form {
@@ -34,7 +34,9 @@ struct tape { /* a sequence in a slot */
     int32_t prompt, slot, n_prompt, n_full, n_kept, shared; /* shared: pages of slot 0 at its beginning */
     uint32_t ids[IDS_MAX];                                  /* prompt and its greedy continuation */
     struct dr_sampling sampling;
-    bool open;
+    const struct dr_bias *bias;
+    int32_t n_bias;
+    bool open, absorbed; /* absorbed: prompt rows, too */
 };
 
 static void begin(struct tape *t, struct stage *s, int32_t prompt, int32_t slot) {
@@ -49,34 +51,53 @@ static void begin(struct tape *t, struct stage *s, int32_t prompt, int32_t slot)
         t->ids[i] = (uint32_t)(i < t->n_prompt ? s->play[prompt].prompt[i] : more[i - t->n_prompt]);
 }
 
-/* Runs one segment of the tape; slot, form and source are filled in, ids are the tape's unless given. */
-static const struct dr_result_row *run(struct tape *t, struct dr_segment g) {
-    const struct dr_layout *l = &t->s->rig.layout;
-    const int32_t per_slot = l->n_page / l->seqs_max;
-    uint32_t page[PAGES_MAX];
+/* A segment of the tape as it goes into a plan: slot, role, form and source are filled in, ids are the tape's
+ * unless given. */
+static struct dr_segment of_tape(const struct tape *t, struct dr_segment g) {
     g.slot = t->slot;
     if (!g.ids) g.ids = t->ids + g.first;
     g.role = g.first < t->n_prompt ? DR_TOKENS_PROMPT : DR_TOKENS_GENERATED;
-    g.form = g.role == DR_TOKENS_PROMPT ? DR_FORM_EXPANDED : DR_FORM_ABSORBED;
-    for (int32_t i = 0; i < per_slot && i < PAGES_MAX; i++)
-        page[i] = (uint32_t)((i < t->shared ? 0 : t->slot) + i * l->seqs_max);
-    const struct dr_open open = {
-        .slot = t->slot, .n_prompt = t->n_prompt, .n_kept = t->n_kept, .sampling = t->sampling};
-    const struct dr_pages pages = {.slot = t->slot, .n = dr_min_i32(per_slot, PAGES_MAX), .page = page};
-    struct dr_step_plan plan = {.segment = &g, .n_segment = 1};
-    if (!t->open) {
-        plan.open = &open;
-        plan.n_open = plan.n_drop = plan.n_pages = 1;
-        plan.pages = &pages;
-        plan.drop = &t->slot;
-        t->open = true;
+    g.form = g.role == DR_TOKENS_PROMPT && !t->absorbed ? DR_FORM_EXPANDED : DR_FORM_ABSORBED;
+    return g;
+}
+
+/* Runs segments of several tapes in one step, after opening those that are not open. Returns the last result
+ * row of the last one; rows of all with rig_result. */
+static const struct dr_result_row *run_all(struct tape *t, const struct dr_segment *wanted, int32_t n) {
+    struct stage *s = t->s;
+    const struct dr_layout *l = &s->rig.layout;
+    const int32_t per_slot = dr_min_i32(l->n_page / l->seqs_max, PAGES_MAX);
+    uint32_t page[TAPES_MAX][PAGES_MAX];
+    struct dr_open open[TAPES_MAX];
+    struct dr_pages pages[TAPES_MAX];
+    struct dr_segment g[TAPES_MAX];
+    int32_t drop[TAPES_MAX];
+    struct dr_step_plan plan = {.segment = g, .n_segment = n, .open = open, .pages = pages, .drop = drop};
+    for (int32_t i = 0; i < n; i++) {
+        g[i] = of_tape(&t[i], wanted[i]);
+        if (t[i].open) continue;
+        t[i].open = true;
+        for (int32_t k = 0; k < per_slot; k++)
+            page[i][k] = (uint32_t)((k < t[i].shared ? 0 : t[i].slot) + k * l->seqs_max);
+        open[plan.n_open++] = (struct dr_open){.slot = t[i].slot,
+                                               .n_prompt = t[i].n_prompt,
+                                               .n_kept = t[i].n_kept,
+                                               .sampling = t[i].sampling,
+                                               .n_bias = t[i].n_bias,
+                                               .bias = t[i].bias};
+        pages[plan.n_pages++] = (struct dr_pages){.slot = t[i].slot, .n = per_slot, .page = page[i]};
+        drop[plan.n_drop++] = t[i].slot;
     }
-    dr_status st = rig_step(&t->s->rig, &plan);
-    stage_judge(st.code == DR_OK, t->s, dr_error_text(), t->prompt, g.first);
+    dr_status st = rig_step(&s->rig, &plan);
+    stage_judge(st.code == DR_OK, s, dr_error_text(), t->prompt, g[0].first);
     CU_ASSERT_FATAL(st.code == DR_OK);
-    const struct dr_step_result *r = rig_result(&t->s->rig);
-    stage_judge(r->n_bad == 0, t->s, "bad rows", t->prompt, g.first);
+    const struct dr_step_result *r = rig_result(&s->rig);
+    stage_judge(r->n_bad == 0, s, "bad rows", t->prompt, g[0].first);
     return r->n_row > 0 ? &r->row[r->n_row - 1] : NULL;
+}
+
+static const struct dr_result_row *run(struct tape *t, struct dr_segment g) {
+    return run_all(t, &g, 1);
 }
 
 /* The drafts behind greedy token s, but for those behind a near tie, whose order is the arithmetic's. */
@@ -90,8 +111,7 @@ static void check_chain(const struct tape *t, int32_t s, const struct dr_result_
     (void)snprintf(name, sizeof name, "p%d.mtp_chain_route_gap", t->prompt);
     const float *gap = safetensors_f32(&t->s->golden, name);
     if (s * CHAIN >= n) return;
-    stage_judge(row->n_draft == CHAIN, t->s, "drafts", t->prompt, row->n_draft);
-    for (int32_t d = 0; d < CHAIN; d++) {
+    for (int32_t d = 0; d < row->n_draft; d++) {
         if (lead[s * CHAIN + d] < 1e-3f || gap[s * CHAIN + d] < 1e-4f) return;
         stage_judge(row->draft[d] == (uint32_t)chain[s * CHAIN + d], t->s, "draft", t->prompt, s + d / 10.0);
         ++*seen;
@@ -188,6 +208,7 @@ static void check_drafts(struct stage *s, int32_t prompt, int32_t *seen) {
     for (int32_t at = t.n_prompt; at < t.n_full; at++) {
         const struct dr_result_row *row = run(&t, g);
         check_token(&t, at, row, 0);
+        stage_judge(row->n_draft == CHAIN, s, "drafts", prompt, row->n_draft);
         check_chain(&t, at - t.n_prompt, row, seen);
         g.first = at;
         g.n_rows = 1;
@@ -224,8 +245,13 @@ static void check_shared(struct stage *s, int32_t *seen) {
     struct tape own, t;
     begin(&own, s, 2, 0);
     begin(&t, s, 2, 3);
+    own.sampling.n_top = 0;
     (void)run(&own, (struct dr_segment){.n_rows = own.n_prompt, .output = DR_OUTPUT_SAMPLE});
+    const struct dr_segment decode = {
+        .first = own.n_prompt, .n_rows = 1, .output = DR_OUTPUT_SAMPLE, .n_draft = CHAIN};
+    const float before = run(&own, decode)->logprob[0];
     t.shared = 2;
+    t.absorbed = true; /* a row computed so differs in its last bits: stored, it would show */
     t.n_kept = 2 * s->rig.layout.page_tokens;
     CU_ASSERT_FATAL(t.n_kept < t.n_prompt);
     const struct dr_result_row *row = run(&t, (struct dr_segment){.first = t.n_kept - 1,
@@ -234,12 +260,34 @@ static void check_shared(struct stage *s, int32_t *seen) {
                                                                   .n_draft = CHAIN});
     check_token(&t, t.n_prompt, row, 0);
     check_chain(&t, 0, row, seen);
-    row = run(&own, (struct dr_segment){.first = own.n_prompt,
-                                        .n_rows = 1,
-                                        .output = DR_OUTPUT_SAMPLE,
-                                        .n_draft = CHAIN}); /* its pages are as they were */
+    row = run(&own, decode);
+    stage_judge(memcmp(&row->logprob[0], &before, sizeof before) == 0, s, "shared pages changed", 2, 0);
     check_token(&own, own.n_prompt + 1, row, 0);
     check_chain(&own, 1, row, seen);
+}
+
+/* The three prompts side by side, each wanting another number of drafts: every pass has other rows. */
+static void check_together(struct stage *s, int32_t *seen) {
+    static const int32_t wanted[STAGE_PROMPTS] = {1, 3, 2};
+    struct tape t[STAGE_PROMPTS];
+    struct dr_segment g[STAGE_PROMPTS];
+    const int32_t order[STAGE_PROMPTS] = {2, 0, 1};
+    for (int32_t i = 0; i < STAGE_PROMPTS; i++) {
+        begin(&t[i], s, order[i], i);
+        g[i] = (struct dr_segment){.n_rows = t[i].n_prompt, .output = DR_OUTPUT_SAMPLE, .n_draft = wanted[i]};
+    }
+    for (int32_t step = 0; step < 8; step++) {
+        (void)run_all(t, g, STAGE_PROMPTS);
+        for (int32_t i = 0; i < STAGE_PROMPTS; i++) {
+            const struct dr_result_row *row = &rig_result(&s->rig)->row[i];
+            check_token(&t[i], t[i].n_prompt + step, row, 0);
+            stage_judge(row->n_draft == wanted[(i + step) % STAGE_PROMPTS], s, "drafts", i, row->n_draft);
+            check_chain(&t[i], step, row, seen);
+            g[i].first = t[i].n_prompt + step;
+            g[i].n_rows = 1;
+            g[i].n_draft = wanted[(i + step + 1) % STAGE_PROMPTS];
+        }
+    }
 }
 
 static void layouts(void) {
@@ -258,6 +306,7 @@ static void layouts(void) {
                 check_verified(s, prompt, &seen);
             }
             check_shared(s, &seen);
+            check_together(s, &seen);
             stage_judge(seen > 250, s, "drafts compared", -1, seen);
             stage_fini(s);
         }
@@ -321,6 +370,8 @@ static void draw(struct tape *t, const uint32_t *guesses, uint32_t *ids, float *
 
 static void sampled(void) {
     static struct dr_top top[2][DRAWN][DR_TOP_MAX];
+    static struct dr_bias bias[500]; /* leaves few ids, so that penalties matter */
+    for (int32_t i = 0; i < 500; i++) bias[i] = (struct dr_bias){.id = (uint32_t)i, .value = -100};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i += 2) {
         struct stage *s = calloc(1, sizeof *s);
         struct dr_layout_wish wish = rig_wish(forms[i].tp, forms[i].pp, forms[i].c, DR_EXPERTS_COLUMNS);
@@ -336,6 +387,8 @@ static void sampled(void) {
                     struct tape t;
                     begin(&t, s, 1, k);
                     t.sampling = wishes[w];
+                    t.bias = bias;
+                    t.n_bias = w < 2 ? 0 : 500;
                     draw(&t, k ? ids[0] : NULL, ids[k], logprob[k], top[k], &accepted);
                 }
                 stage_judge(memcmp(ids[0], ids[1], sizeof *ids) == 0, s, "tokens with drafts", -1, (double)w);
