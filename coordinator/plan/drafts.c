@@ -7,7 +7,7 @@
 #include "common/size.h"
 
 static const double FADE = 31.0 / 32; /* of what was measured, with each step: some two trials count */
-static const double STALE = 0.25;     /* of it when a trial begins: the text or the machine may have changed */
+static const double STALE = 0.25; /* of it when a trial begins: the text or the machine may have changed */
 
 void dr_drafts_init(struct dr_drafts *d, int32_t wish) {
     *d = (struct dr_drafts){.wish = wish};
