@@ -237,6 +237,48 @@ static void counted(void) {
     stop(r);
 }
 
+/* Tokens drawn one at a time, and with the model's own drafts, every third of them spoilt: the same ones. */
+static void drafts(void) {
+    static const int32_t form[][3] = {{2, 2, 2}, {3, 1, 3}, {1, 1, 1}};
+    enum { PROMPT = 70, DRAWN = 60 };
+    static uint32_t ids[ROWS], drawn[2][DRAWN];
+    const struct dr_sampling wish = {
+        .temperature = 2, .top_p = 1, .repetition = 1.2f, .presence = 0.5f, .seed = 4, .n_top = -1};
+    some_ids(ids);
+    for (size_t f = 0; f < sizeof form / sizeof *form; f++) {
+        struct rig *r = calloc(1, sizeof *r);
+        struct dr_layout_wish layout = rig_wish(form[f][0], form[f][1], form[f][2], DR_EXPERTS_COLUMNS);
+        layout.mtp = true;
+        CU_ASSERT_FATAL(r && rig_init(r, DR_TESTS_DIR "/golden/v3-mtp", &layout).code == DR_OK);
+        for (int32_t k = 0; k < 2; k++) {
+            struct dr_segment g = {
+                .slot = k, .n_rows = PROMPT, .ids = ids, .output = DR_OUTPUT_SAMPLE, .n_draft = 4 * k};
+            uint32_t fed[1 + DR_DRAFTS_MAX];
+            for (int32_t n = 0; n < DRAWN;) {
+                CU_ASSERT_FATAL(go(r, n == 0, &wish, &g).code == DR_OK);
+                const struct dr_result_row *row = rig_result(r)->row;
+                CU_ASSERT_FATAL(rig_result(r)->n_row == 1 && row->n_ids == 1 + row->n_accepted &&
+                                row->n_accepted <= g.n_verify && row->n_draft == 4 * k);
+                for (int32_t i = 0; i < row->n_ids && n < DRAWN; i++) drawn[k][n++] = row->ids[i];
+                fed[0] = drawn[k][n - 1];
+                memcpy(fed + 1, row->draft, sizeof row->draft);
+                if (k && n % 3 == 0) fed[2] = (fed[2] + 1) % VOCAB;
+                g = (struct dr_segment){.slot = k,
+                                        .first = PROMPT + n - 1,
+                                        .n_rows = 1 + 4 * k,
+                                        .ids = fed,
+                                        .role = DR_TOKENS_GENERATED,
+                                        .form = DR_FORM_ABSORBED,
+                                        .output = DR_OUTPUT_SAMPLE,
+                                        .n_verify = 4 * k,
+                                        .n_draft = 4 * k};
+            }
+        }
+        CU_ASSERT(memcmp(drawn[0], drawn[1], sizeof drawn[0]) == 0);
+        stop(r);
+    }
+}
+
 /* A prompt and then a generated row through two stages of two ranks. Times are not judged, only where they
  * are charged: the embedding is the first stage's, the head and the draw the last one's. */
 static void parts_add_up(void) {
@@ -392,6 +434,7 @@ static CU_TestInfo tests[] = {
     {"both exchanges give one rank's result and send what the formula says", exchanges},
     {"scores are those of the raw logits, over several batches", scores},
     {"workers count what they drew", counted},
+    {"drafts change no token, whatever becomes of them", drafts},
     {"each rank reports its step, one rank has the result", reports},
     {"the parts of a step add up to it, on every rank", parts_add_up},
     {"a plan with another schedule hash is refused on every rank", hash},
