@@ -139,7 +139,7 @@ def say(layout, n, found, first):
     apart = max(abs(a - b) for a, b in zip(found["logprobs"], first["logprobs"]))
     over = ", ".join(f"{(rank['measured'] - rank['planned']) / MIB:+.1f}" for rank in found["memory"])
     print(f"| {layout} | {n:,} | {found['prefill_s']:.1f} | {n / found['prefill_s']:.0f} | {(ANSWER - 1) / found['decode_s']:.1f} | {each('planned')} | "
-          f"{each('measured')} | {over} | {each('files')} | {'equal' if same else 'NOT EQUAL'} | {apart:.1e} | {min(found['leads']):.1e} |", flush=True)
+          f"{each('measured')} | {over} | {each('files')} | {'equal' if same else 'differ'} | {apart:.1e} | {min(found['leads']):.1e} |", flush=True)
     return same
 
 
