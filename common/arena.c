@@ -5,27 +5,27 @@
 #include "common/arena.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/size.h"
 
 enum { BLOCK_ALIGN = 4096 };
 
 dr_status dr_arena_init(struct dr_arena *a, size_t bytes) {
-    size_t rounded = 0;
-    if (!dr_size_add(bytes, BLOCK_ALIGN, &rounded))
+    size_t room = 0;
+    if (!dr_size_add(bytes, 2 * BLOCK_ALIGN, &room))
         return dr_fail(DR_EFULL, "arena of %zu bytes: size overflows", bytes);
-    rounded = dr_size_align(bytes ? bytes : 1, BLOCK_ALIGN);
-    void *base = aligned_alloc(BLOCK_ALIGN, rounded);
-    if (!base)
+    size_t rounded = dr_size_align(bytes ? bytes : 1, BLOCK_ALIGN);
+    /* calloc does not write to what the system gives as zeros, a memset would make all of it resident */
+    uint8_t *block = calloc(1, rounded + BLOCK_ALIGN - 1);
+    if (!block)
         return dr_fail(DR_EFULL, "arena of %zu bytes: the system has no such block; free memory", bytes);
-    memset(base, 0, rounded);
-    *a = (struct dr_arena){.base = base, .bytes = rounded};
+    size_t front = (BLOCK_ALIGN - (uintptr_t)block % BLOCK_ALIGN) % BLOCK_ALIGN;
+    *a = (struct dr_arena){.base = block + front, .block = block, .bytes = rounded};
     return dr_ok();
 }
 
 void dr_arena_fini(struct dr_arena *a) {
-    free(a->base);
+    free(a->block);
     *a = (struct dr_arena){0};
 }
 

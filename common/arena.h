@@ -7,7 +7,8 @@
 #include "common/status.h"
 
 struct dr_arena {
-    uint8_t *base;   /* owned, 64-byte aligned; NULL in the zero object */
+    uint8_t *base;   /* 4096-byte aligned; NULL in the zero object */
+    void *block;     /* owned: base lies in it; NULL when it is the caller's */
     size_t bytes;    /* capacity */
     size_t used;     /* bytes handed out since the last rewind to 0 */
     size_t used_max; /* high-water mark, for the memory report */
@@ -17,8 +18,8 @@ struct dr_arena {
 extern "C" {
 #endif
 
-/* Takes `bytes` of zeroed memory from the system. Fails: EFULL when the system has none; *a is then
- * untouched. */
+/* Takes `bytes` of zeroed memory from the system; pages of a large arena become resident when they are used.
+ * Fails: EFULL when the system has none; *a is then untouched. */
 DR_FALLIBLE dr_arena_init(struct dr_arena *a, size_t bytes);
 void dr_arena_fini(struct dr_arena *a);
 

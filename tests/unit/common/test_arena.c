@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +62,19 @@ static void arena_full(void) {
     CU_ASSERT_PTR_NULL(none.base); /* untouched */
 }
 
+static void arena_resident_as_used(void) {
+    enum { PAGE = 4096, PAGES = 2048, USED = 10 };
+    struct dr_arena a = {0};
+    unsigned char resident[PAGES];
+    int32_t n = 0;
+    CU_ASSERT_EQUAL_FATAL(dr_arena_init(&a, (size_t)PAGES * PAGE).code, DR_OK);
+    memset(dr_arena_take(&a, (size_t)USED * PAGE, PAGE), 1, (size_t)USED * PAGE);
+    CU_ASSERT_EQUAL_FATAL(mincore(a.base, a.bytes, resident), 0);
+    for (int32_t i = 0; i < PAGES; i++) n += resident[i] & 1;
+    CU_ASSERT_TRUE(n >= USED && n <= USED + 1); /* and the page of the block's own head */
+    dr_arena_fini(&a);
+}
+
 static void arena_take_beyond_aborts(void) {
     fflush(stdout);
     pid_t child = fork();
@@ -79,6 +93,7 @@ static CU_TestInfo cases[] = {
     {"pieces are aligned, zeroed and do not overlap", arena_pieces},
     {"a rewind gives the same memory again", arena_mark_and_rewind},
     {"a full arena gives NULL on try and EFULL for impossible sizes", arena_full},
+    {"pages that nobody has used are not resident", arena_resident_as_used},
     {"taking more than there is aborts", arena_take_beyond_aborts},
     CU_TEST_INFO_NULL,
 };
