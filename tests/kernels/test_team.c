@@ -16,16 +16,6 @@
 #include "tests/kernels/material.h"
 #include "tests/support/runner.h"
 
-#ifndef __has_feature /* clang's question; gcc defines macros */
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) ||     \
-    __has_feature(thread_sanitizer)
-#define DR_SANITIZED 1
-#else
-#define DR_SANITIZED 0
-#endif
-
 struct count {
     _Atomic int hit[1000];
     _Atomic int bad;
