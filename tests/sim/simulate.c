@@ -21,6 +21,7 @@
 #include "tests/sim/shadow.h"
 #include "tests/sim/trace.h"
 #include "tests/support/config_file.h"
+#include "tests/support/splitmix.h"
 
 enum { CHECK_STEPS = 1000, IDLE_STEPS_MAX = 2000, FLIGHTS_MAX = DR_PP_MAX + 1 };
 static const uint64_t RESULT_NS = 100000; /* from the last stage to the core */
@@ -74,7 +75,7 @@ struct sim {
 #define BROKEN(...) dr_fail(DR_EINTERNAL, __VA_ARGS__)
 
 static void decide(struct sim *s, uint64_t x) {
-    s->decisions = sim_mix(s->decisions ^ x);
+    s->decisions = splitmix(s->decisions ^ x);
 }
 
 /* ---- what the gateway would see ---- */

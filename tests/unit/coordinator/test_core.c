@@ -16,7 +16,7 @@ static const struct fake_wish usual = {
 static uint32_t prompt[4096]; /* filled once by ids(); never changed afterwards */
 
 static const uint32_t *ids(void) {
-    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(mix(i) % FAKE_VOCAB);
+    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(splitmix(i) % FAKE_VOCAB);
     return prompt;
 }
 
