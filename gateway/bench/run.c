@@ -254,15 +254,15 @@ static void wait_ended(struct dr_bench_runner *r, int32_t n, bool cancel) {
     pthread_mutex_unlock(&r->lock);
 }
 
-/* Until the queue takes a prompt of n tokens behind the first `sent` sequences: it holds 4 x context tokens
- * and DR_WAITING_MAX requests. There is always work left meanwhile, so the cluster does not notice. False:
+/* Until the queue takes a prompt of n tokens behind the first `sent` sequences, by the limits that admission
+ * holds to (proto/limits.h). There is always work left meanwhile, so the cluster does not notice. False:
  * Ctrl-C, or something went wrong. */
 static bool wait_room(struct dr_bench_runner *r, int32_t n, int32_t sent) {
     bool room = false, on = true;
     pthread_mutex_lock(&r->lock);
     while (!room && on) {
         const int64_t waiting = (int64_t)sent * n - r->prompt_rows;
-        room = waiting + n <= 4 * (int64_t)r->context && sent - r->n_started < DR_WAITING_MAX;
+        room = waiting + n <= dr_waiting_tokens_most(r->context) && sent - r->n_started < DR_WAITING_MAX;
         on = !r->refused && !r->broken && r->finish == DR_FINISH_LENGTH &&
              dr_interrupt_poll(r->interrupt, 0) == 0;
         if (!room && on) doze(r);

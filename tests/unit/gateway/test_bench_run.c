@@ -10,6 +10,8 @@
 #include "tests/support/runner.h"
 #include "tests/unit/gateway/cluster_rig.h"
 
+enum { FITTING = 64 };
+
 struct play {
     struct rig r;
     struct dr_interrupt interrupt;
@@ -19,7 +21,7 @@ struct play {
     pthread_t thread;
     enum dr_code code;
     char text[512];
-    uint64_t request[4];
+    uint64_t request[FITTING];
 };
 
 static void *run_case(void *arg) {
@@ -155,25 +157,27 @@ static void what_the_cluster_does_ends_the_run(void) {
     }
 }
 
-/* The queue holds 4 x context tokens: of six prompts of almost a context the fifth waits until a step has
- * taken rows of the first, the sixth until all of the second are gone. */
+/* The queue holds 131,072 tokens of this short context: 64 prompts of almost a context. The one behind them
+ * waits until a step has taken just enough rows of the first. */
 static void submits_wait_for_the_queue(void) {
     struct play p;
-    struct dr_bench_case c = {.prompt = 1, .batch = 6};
+    struct dr_bench_case c = {.prompt = 1, .batch = FITTING + 2};
     struct dr_config config;
     CU_ASSERT_EQUAL_FATAL(dr_config_load(DR_SOURCE_DIR "/deploy/models/lexi-15m", &config).code, DR_OK);
     const int32_t n = c.prompt = config.n_position - 1;
+    const int32_t least = (FITTING + 1) * n - (int32_t)dr_waiting_tokens_most(config.n_position);
+    CU_ASSERT_FATAL(least > 1 && least < n);
     open_play(&p, c);
-    expect_submits(&p, 4);
-    step(&p, 1, n - 5, 0);
-    step(&p, 2, 5, 0);
+    expect_submits(&p, FITTING);
+    step(&p, 1, least - 1, 0);
+    step(&p, 2, 1, 0);
     const uint8_t *body = NULL;
     size_t bytes = 0;
     struct dr_submit s = {.n_ids = 0};
     CU_ASSERT_TRUE(rig_expect(&p.r, DR_MSG_SUBMIT, &body, &bytes));
     dr_arena_rewind(&p.r.arena, 0);
     CU_ASSERT(dr_decode_submit(body, bytes, &p.r.arena, &s).code == DR_OK);
-    CU_ASSERT(s.n_ids == n && s.ids[9] == dr_bench_id(3, 4, 9, config.vocab));
+    CU_ASSERT(s.n_ids == n && s.ids[9] == dr_bench_id(3, FITTING, 9, config.vocab));
     rig_hang_up(&p.r);
     pthread_join(p.thread, NULL);
     CU_ASSERT_EQUAL(p.code, DR_EPEER);
