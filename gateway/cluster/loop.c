@@ -58,6 +58,8 @@ static void close_link(struct dr_engine *e) {
     pthread_mutex_lock(&e->lock);
     struct dr_link *link = e->link;
     e->link = NULL;
+    e->queue_full = false; /* the next coordinator's queue is another one */
+    e->refused_ns = 0;
     dr_link_destroy(link);
     pthread_mutex_unlock(&e->lock);
 }
