@@ -200,7 +200,9 @@ static dr_status start_job(struct dr_engine *e) {
     char **environment = NULL;
     DR_TRY(dr_launch_words(&e->setup.launch, e->setup.options, e->facts.epoch, &words));
     dr_status st = dr_launch_environment(e->token, &environment);
-    if (st.code == DR_OK) st = dr_supervisor_start(words.word, environment, e->setup.launch.run, &e->job);
+    if (st.code == DR_OK)
+        st = dr_supervisor_start(words.word, environment, e->setup.launch.run, e->setup.launch.n_host > 0,
+                                 &e->job);
     dr_launch_environment_fini(environment);
     dr_words_fini(&words);
     return st;
