@@ -99,7 +99,7 @@ static bool check_ids(const struct dr_submit *s, int32_t vocab, struct dr_refuse
 
 static bool check_room(const struct dr_admission *a, const struct dr_submit *s, struct dr_refused *out) {
     const struct dr_queue *q = &a->book->queue;
-    int64_t most = dr_admission_tokens_most(a->layout);
+    int64_t most = dr_waiting_tokens_most(a->layout->context);
     if (q->n >= DR_WAITING_MAX)
         return refuse(out, DR_REFUSE_FULL, "%d requests are waiting, at most %d may; try again in %u ms",
                       q->n, DR_WAITING_MAX, a->retry_ms);

@@ -15,13 +15,6 @@ struct dr_admission {
     uint32_t retry_ms; /* advice with FULL */
 };
 
-/* Prompt tokens that may wait: four contexts, but not fewer than 131,072. What waits is work and so time;
- * with a short context four prompts are little of both. */
-static inline int64_t dr_admission_tokens_most(const struct dr_layout *l) {
-    const int64_t four = 4 * (int64_t)l->context, least = 131072;
-    return four > least ? four : least;
-}
-
 /* True: *refused is untouched. False: *refused is filled in. */
 bool dr_admission_check(const struct dr_admission *a, const struct dr_submit *s, struct dr_refused *refused);
 

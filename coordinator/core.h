@@ -21,10 +21,8 @@ struct dr_core_setup {
     uint64_t epoch;
     double deadline_scale;
     enum dr_reuse reuse;
-    /* wanted time of a step with decodes; 0: steps are as large as the layout lets them be */
-    uint64_t step_ns;
-    int32_t
-        drafts; /* after each token, with a layout that has the MTP layer; DR_DRAFTS_AUTO: as many as pay */
+    uint64_t step_ns; /* wanted time of a step with decodes; 0: as large as the layout lets it be */
+    int32_t drafts; /* after each token, where the layout has the MTP layer; DR_DRAFTS_AUTO: as many as pay */
 };
 
 struct dr_core_event {
@@ -84,8 +82,8 @@ struct dr_step_news dr_core_last(const struct dr_core *core);
 void dr_core_prefill_first(struct dr_core *core, bool on);
 
 bool dr_core_idle(const struct dr_core *core); /* no open request */
-bool dr_core_wants_logits(
-    const struct dr_core *core); /* a running request sends raw logits: plan only when the link is empty */
+/* A running request sends raw logits: plan only when the link is empty. */
+bool dr_core_wants_logits(const struct dr_core *core);
 void dr_core_stats(const struct dr_core *core, uint64_t now_ns, struct dr_stats *out);
 
 /* For tests: everything that book.h checks. */

@@ -33,6 +33,7 @@ struct loop {
     uint8_t *in;         /* [DR_FRAME_HEADER + DR_MPI_FRAME_MAX] owned: a frame of a worker */
     bool started, ready; /* Start sent; CLUSTER_READY sent */
     bool watched;        /* the gateway wants to see steps */
+    bool full;           /* it was told last that nobody more may wait */
     bool ringing;        /* a worker's frame ends a nap */
     uint64_t begin_ns, now, next_check_ns, next_second_ns, idle_since_ns;
     int32_t fault_rank; /* whose fault it was; -1: nobody's in particular */
@@ -289,13 +290,21 @@ static dr_status check_ranks(struct loop *l) {
     return dr_ok();
 }
 
-static dr_status each_second(struct loop *l) {
+/* Each second; counts also when the queue has filled or has room again: in between the gateway refuses by
+ * itself, so it must not believe in a full queue any longer than that. */
+static dr_status tell_state(struct loop *l) {
     struct dr_stats stats;
-    if (l->now < l->next_second_ns) return dr_ok();
-    l->next_second_ns = l->now + SECOND_NS;
+    const bool due = l->now >= l->next_second_ns;
     dr_core_stats(l->core, l->now, &stats);
+    const bool full = stats.waiting >= DR_WAITING_MAX;
+    if (due) {
+        l->next_second_ns = l->now + SECOND_NS;
+        DR_TRY(dr_post_alive(&l->post, oldest_beat_ns(l)));
+    }
+    if (!due && full == l->full) return dr_ok();
+    l->full = full;
     dr_arena_rewind(&l->post.scratch, 0);
-    return dr_post_alive(&l->post, oldest_beat_ns(l), &stats);
+    return dr_post_stats(&l->post, &stats);
 }
 
 static uint64_t clamp(uint64_t v, uint64_t least, uint64_t most) {
@@ -331,7 +340,7 @@ static dr_status turn(struct loop *l) {
     DR_TRY(plan(l));
     DR_TRY(check_deadlines(l));
     DR_TRY(check_ranks(l));
-    DR_TRY(each_second(l));
+    DR_TRY(tell_state(l));
     if (any || l->idle_since_ns == 0) l->idle_since_ns = l->now;
     return any ? dr_ok() : wait(l);
 }

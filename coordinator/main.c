@@ -55,6 +55,15 @@ static dr_status read_model(const struct dr_options *o, struct dr_config *config
     return dr_layout_make(config, &wish, layout);
 }
 
+/* Open MPI hands the core on at every look that finds nothing (the job's mpi_yield_when_idle); where workers
+ * keep all cores busy that cost 1.2 ms a look and half of this process's time (measured on 2 cores). The
+ * coordinator never waits inside MPI: it looks, then rests by itself. */
+static void keep_core(void) {
+    if (setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1) != 0)
+        dr_log(DR_LOG_WARN, "yields",
+               "no memory for a setting of MPI; steps may come late on a full machine");
+}
+
 /* Everything before the loop that can fail with the gateway listening. */
 static dr_status serve(const struct dr_options *o, int *argc, char ***argv, uint64_t epoch,
                        struct dr_link *link) {
@@ -62,6 +71,7 @@ static dr_status serve(const struct dr_options *o, int *argc, char ***argv, uint
     struct dr_layout layout;
     struct dr_channel *channel = NULL;
     dr_status st = read_model(o, &config, &layout);
+    keep_core();
     if (st.code == DR_OK) st = dr_channel_mpi_create(argc, argv, &channel);
     if (st.code != DR_OK) {
         struct dr_fault_note note = {.rank = -1, .code = (int32_t)st.code};

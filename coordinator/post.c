@@ -146,10 +146,14 @@ dr_status dr_post_cluster_ready(struct dr_post *p, const struct dr_layout *layou
     return to_gateway(p, bytes);
 }
 
-dr_status dr_post_alive(struct dr_post *p, uint64_t beat_age_ns, const struct dr_stats *stats) {
+dr_status dr_post_alive(struct dr_post *p, uint64_t beat_age_ns) {
     size_t bytes = 0;
     DR_TRY(dr_encode_word(DR_MSG_ALIVE, p->epoch, beat_age_ns, p->frame, DR_POST_FRAME_MAX, &bytes));
-    DR_TRY(to_gateway(p, bytes));
+    return to_gateway(p, bytes);
+}
+
+dr_status dr_post_stats(struct dr_post *p, const struct dr_stats *stats) {
+    size_t bytes = 0;
     DR_TRY(dr_encode_stats(stats, p->epoch, &p->scratch, p->frame, DR_POST_FRAME_MAX, &bytes));
     return to_gateway(p, bytes);
 }

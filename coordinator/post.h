@@ -47,7 +47,8 @@ DR_FALLIBLE dr_post_forward(struct dr_post *p, const uint8_t *frame, size_t byte
 DR_FALLIBLE dr_post_progress(struct dr_post *p, const struct dr_progress *progress);
 DR_FALLIBLE dr_post_cluster_ready(struct dr_post *p, const struct dr_layout *layout,
                                   const struct dr_roster *roster);
-DR_FALLIBLE dr_post_alive(struct dr_post *p, uint64_t beat_age_ns, const struct dr_stats *stats);
+DR_FALLIBLE dr_post_alive(struct dr_post *p, uint64_t beat_age_ns);
+DR_FALLIBLE dr_post_stats(struct dr_post *p, const struct dr_stats *stats);
 
 /* Says why the epoch ends and waits up to a second for the bytes to leave. Needs no dr_post. Fails: EPEER,
  * EFULL. */

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 enum {
     DR_PROTOCOL = 1,              /* compared in Hello; an incompatible change adds one */
     DR_LINK_FRAME_MAX = 16 << 20, /* a million token ids are about 3 MiB of varints */
@@ -28,3 +30,10 @@ enum {
     DR_INPUTS_TEXT = 15,
     DR_SALT_MAX = 128,
 };
+
+/* Prompt tokens that may wait in the queue: four contexts, but not fewer than 131,072. What waits is work and
+ * so time; with a short context four prompts are little of both. */
+static inline int64_t dr_waiting_tokens_most(int32_t context) {
+    const int64_t four = 4 * (int64_t)context, least = 131072;
+    return four > least ? four : least;
+}

@@ -15,10 +15,11 @@
 struct dr_pace {
     const struct dr_config *config; /* borrowed, as layout */
     const struct dr_layout *layout;
-    double row_work; /* multiply-adds of a row without attention */
-    double absorbed, expanded,
-        key;           /* of a row for each position that it sees, by form; of expanding a position */
-    double slow, mean; /* ns a unit of work: falls slowly, rises at once; average. 0: nothing measured */
+    /* multiply-adds: of a row without attention; of a row for each position that it sees, by form; of
+     * expanding a position */
+    double row_work, absorbed, expanded, key;
+    /* ns a unit of work: falls slowly, rises at once; average. 0: nothing measured */
+    double slow, mean;
 };
 
 void dr_pace_init(struct dr_pace *p, const struct dr_config *config, const struct dr_layout *layout);

@@ -145,22 +145,23 @@ void dr_answer_destroy(struct dr_answer *a) {
 }
 
 static void explain_refusal(struct dr_answer *a, const struct dr_piece *p) {
-    const uint32_t retry_s = p->retry_ms < 1000 ? 1 : (p->retry_ms + 999) / 1000;
-    const char *param = a->ask.chat ? "messages" : "prompt";
+    const char *param = a->ask.chat ? "messages" : "prompt",
+               *text = p->error[0] ? p->error : "the request was refused";
     struct dr_problem_kind kind = {.status = 400, .type = "invalid_request_error"};
-    bool busy = p->refusal == DR_REFUSE_FULL || p->refusal == DR_REFUSE_DRAINING;
-    if (p->refusal == DR_REFUSE_FULL)
-        kind = (struct dr_problem_kind){
-            .status = 429, .type = "rate_limit_error", .code = "queue_full", .retry_s = retry_s};
-    else if (p->refusal == DR_REFUSE_DRAINING)
-        kind = (struct dr_problem_kind){
-            .status = 503, .type = "server_error", .code = "not_ready", .retry_s = retry_s};
+    const bool full = p->refusal == DR_REFUSE_FULL, draining = p->refusal == DR_REFUSE_DRAINING;
+    if (full || draining) dr_metrics_refused(a->api->metrics, full);
+    if (full) {
+        dr_ignore(dr_problem_full(&a->problem, p->retry_ms, text), "kept in the answer");
+        return;
+    }
+    if (draining)
+        kind = (struct dr_problem_kind){.status = 503,
+                                        .type = "server_error",
+                                        .code = "not_ready",
+                                        .retry_s = dr_problem_retry_s(p->retry_ms)};
     else if (p->refusal == DR_REFUSE_TOO_LONG)
         kind.code = "context_length_exceeded";
-    if (busy) dr_metrics_refused(a->api->metrics, p->refusal == DR_REFUSE_FULL);
-    dr_ignore(dr_problem_fail(&a->problem, kind, busy ? NULL : param, "%s",
-                              p->error[0] ? p->error : "the request was refused"),
-              "kept in the answer");
+    dr_ignore(dr_problem_fail(&a->problem, kind, draining ? NULL : param, "%s", text), "kept in the answer");
 }
 
 /* Why a sequence ended without an answer. */

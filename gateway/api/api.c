@@ -38,6 +38,14 @@ void dr_reply_fini(struct dr_reply *r) {
     *r = (struct dr_reply){0};
 }
 
+bool dr_api_full(struct dr_api *api, struct dr_problem *why) {
+    struct dr_refused refused;
+    if (!dr_engine_full(api->engine, &refused)) return false;
+    dr_metrics_refused(api->metrics, true);
+    dr_ignore(dr_problem_full(why, refused.retry_ms, refused.text), "kept in *why");
+    return true;
+}
+
 /* ---- state ---- */
 
 static const char *state_word(const struct dr_engine_facts *f, bool draining) {

@@ -42,6 +42,10 @@ void dr_api_ready(struct dr_api *api, bool draining, struct dr_reply *r);
 void dr_api_progress(struct dr_api *api, bool draining, struct dr_reply *r);
 void dr_api_metrics(struct dr_api *api, struct dr_reply *r);
 
+/* True: a new request would be refused for want of room, and *why says so. Never blocks: what is sure to be
+ * refused costs neither a tokenizer nor a way to the coordinator and back. */
+bool dr_api_full(struct dr_api *api, struct dr_problem *why);
+
 /* Endpoints that tokenize: on a worker. */
 void dr_api_tokenize(struct dr_api *api, const char *body, size_t n, struct dr_reply *r);
 void dr_api_detokenize(struct dr_api *api, const char *body, size_t n, struct dr_reply *r);

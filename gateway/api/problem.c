@@ -37,6 +37,14 @@ dr_status dr_problem_fail(struct dr_problem *p, struct dr_problem_kind kind, con
     return dr_fail(DR_EREQUEST, "%s", p->message);
 }
 
+dr_status dr_problem_full(struct dr_problem *p, uint32_t retry_ms, const char *text) {
+    const struct dr_problem_kind kind = {.status = 429,
+                                         .type = "rate_limit_error",
+                                         .code = "queue_full",
+                                         .retry_s = dr_problem_retry_s(retry_ms)};
+    return dr_problem_fail(p, kind, NULL, "%s", text);
+}
+
 dr_status dr_problem_from(struct dr_problem *p, dr_status st, const char *param) {
     char text[sizeof p->message];
     snprintf(text, sizeof text, "%s", dr_error_text());

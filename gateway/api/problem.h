@@ -26,6 +26,11 @@ struct dr_problem_kind { /* what the message is about, all static */
 extern "C" {
 #endif
 
+/* The advice of a refusal as Retry-After has it: whole seconds, one at least. */
+static inline uint32_t dr_problem_retry_s(uint32_t retry_ms) {
+    return retry_ms < 1000 ? 1 : retry_ms / 1000 + (retry_ms % 1000 != 0);
+}
+
 /* Status 400, invalid_request_error. Returns EREQUEST, so that a parser can `return` it. */
 DR_FALLIBLE dr_problem_bad(struct dr_problem *p, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -33,6 +38,9 @@ DR_FALLIBLE dr_problem_bad(struct dr_problem *p, const char *param, const char *
 /* The same with any status. Returns EREQUEST. */
 DR_FALLIBLE dr_problem_fail(struct dr_problem *p, struct dr_problem_kind kind, const char *param,
                             const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* Status 429: the queue takes nobody now. Returns EREQUEST. */
+DR_FALLIBLE dr_problem_full(struct dr_problem *p, uint32_t retry_ms, const char *text);
 
 /* What a failed call of another module means to a client: EINVAL 400 with its text; EPEER 503; EFULL 503;
  * others 500 with a text that tells nothing of the inside. Returns EREQUEST. */

@@ -233,7 +233,8 @@ dr_status dr_bench_plan_options(const struct dr_bench_plan *p, const struct dr_o
         st = dr_option_set(&copy, l->set[i].id, l->set[i].value);
     if (st.code == DR_OK && dr_option_int(o, DR_OPTION_CONTEXT) == 0)
         st = set_number(&copy, DR_OPTION_CONTEXT, p->context);
-    if (st.code == DR_OK) st = dr_option_set(&copy, DR_OPTION_REUSE, "off"); /* repetitions repeat the work */
+    if (st.code == DR_OK) /* the bits of no reuse; the runner's salts say what may be found */
+        st = dr_option_set(&copy, DR_OPTION_REUSE, "exact");
     if (st.code == DR_OK && !o->value[DR_OPTION_STEP_MS].set) /* the same steps however fast the machine */
         st = set_number(&copy, DR_OPTION_STEP_MS, 0);
     if (st.code == DR_OK && !o->value[DR_OPTION_SEQS_MAX].set)

@@ -26,7 +26,8 @@ struct dr_bench_runner {
     struct dr_engine *engine;
     struct dr_interrupt *interrupt;
     int32_t n_rank, n_stage, vocab, context;
-    uint64_t seed;
+    uint64_t seed, salt;       /* of the run's prompts: only requests of one salt find each other's tokens */
+    struct dr_bench_case last; /* the case of the run before */
 
     pthread_mutex_t lock; /* guards everything below while a run is under way */
     pthread_cond_t news;
@@ -40,7 +41,8 @@ struct dr_bench_runner {
     struct dr_bench_step *step;
     struct dr_bench_rank_step *report;
     int32_t n_step, room;
-    int64_t rows, prompt_rows; /* of the steps that have news: prompt rows and tokens drawn; prompt rows */
+    int64_t rows, prompt_rows; /* of the steps that have news; rows: of prompts, and tokens drawn */
+    int64_t found;             /* prompt tokens that were in the cache */
     int32_t n_open;            /* steps that lack news or reports */
 };
 
@@ -130,6 +132,7 @@ static void on_done(void *arg, const struct dr_done *done) {
     struct dr_bench_runner *r = ((struct sequence *)arg)->runner;
     pthread_mutex_lock(&r->lock);
     if (done->finish != DR_FINISH_LENGTH) r->finish = done->finish;
+    r->found += done->n_cached;
     r->n_ended++;
     pthread_cond_broadcast(&r->news);
     pthread_mutex_unlock(&r->lock);
@@ -184,6 +187,14 @@ void dr_bench_runner_destroy(struct dr_bench_runner *r) {
 
 /* ---- a run ---- */
 
+/* A repetition of a generation case needs its prompts in the cache, not the work of getting them there; its
+ * first run does that work, so that ids are checked with prompts computed in this very batch. What a prefill
+ * case measures is never found. */
+static bool repeats(const struct dr_bench_case *last, const struct dr_bench_case *c) {
+    return c->prompt == 0 && last->prompt == 0 && last->gen == c->gen && last->depth == c->depth &&
+           last->batch == c->batch;
+}
+
 static dr_status prepare(struct dr_bench_runner *r, const struct dr_bench_case *c) {
     const int32_t draws = dr_bench_case_draws(c);
     struct sequence *seq = calloc((size_t)c->batch, sizeof *seq);
@@ -201,7 +212,9 @@ static dr_status prepare(struct dr_bench_runner *r, const struct dr_bench_case *
     r->batch = c->batch;
     r->draws = draws;
     r->n_started = r->n_ended = r->n_step = r->n_open = 0;
-    r->rows = r->prompt_rows = 0;
+    r->rows = r->prompt_rows = r->found = 0;
+    if (!repeats(&r->last, c)) r->salt++;
+    r->last = *c;
     r->finish = DR_FINISH_LENGTH;
     r->refused = r->broken = false;
     for (int32_t i = 0; i < c->batch; i++)
@@ -214,7 +227,7 @@ static dr_status submit(struct dr_bench_runner *r, const struct dr_bench_case *c
                         uint32_t *prompt) {
     const int32_t n = dr_bench_case_prompt(c);
     for (int32_t p = 0; p < n; p++) prompt[p] = dr_bench_id(r->seed, i, p, r->vocab);
-    const struct dr_submit s = {
+    struct dr_submit s = {
         .request = r->seq[i].request,
         .n_ids = n,
         .ids = prompt,
@@ -223,6 +236,7 @@ static dr_status submit(struct dr_bench_runner *r, const struct dr_bench_case *c
         .sampling = {.top_p = 1, .repetition = 1, .n_top = -1},
         .prompt_top = -1,
     };
+    snprintf(s.salt, sizeof s.salt, "%" PRIu64, r->salt);
     const struct dr_engine_sink sink = {
         .on_tokens = on_tokens, .on_done = on_done, .on_refused = on_refused, .arg = &r->seq[i]};
     return dr_engine_submit(r->engine, &s, &sink);
@@ -254,15 +268,17 @@ static void wait_ended(struct dr_bench_runner *r, int32_t n, bool cancel) {
     pthread_mutex_unlock(&r->lock);
 }
 
-/* Until the queue takes a prompt of n tokens behind the first `sent` sequences: it holds 4 x context tokens
- * and DR_WAITING_MAX requests. There is always work left meanwhile, so the cluster does not notice. False:
+/* Until the queue takes a prompt of n tokens behind the first `sent` sequences, by the limits that admission
+ * holds to (proto/limits.h). There is always work left meanwhile, so the cluster does not notice. False:
  * Ctrl-C, or something went wrong. */
 static bool wait_room(struct dr_bench_runner *r, int32_t n, int32_t sent) {
     bool room = false, on = true;
     pthread_mutex_lock(&r->lock);
     while (!room && on) {
-        const int64_t waiting = (int64_t)sent * n - r->prompt_rows;
-        room = waiting + n <= 4 * (int64_t)r->context && sent - r->n_started < DR_WAITING_MAX;
+        const int64_t left = (int64_t)sent * n - r->prompt_rows; /* more when some were found */
+        const int64_t unstarted = (int64_t)(sent - r->n_started) * n;
+        const int64_t waiting = left < unstarted ? left : unstarted;
+        room = waiting + n <= dr_waiting_tokens_most(r->context) && sent - r->n_started < DR_WAITING_MAX;
         on = !r->refused && !r->broken && r->finish == DR_FINISH_LENGTH &&
              dr_interrupt_poll(r->interrupt, 0) == 0;
         if (!room && on) doze(r);
@@ -288,12 +304,17 @@ static dr_status wait_reports(struct dr_bench_runner *r, int64_t rows) {
     return dr_ok();
 }
 
-static dr_status judge(const struct dr_bench_runner *r) {
+static dr_status judge(const struct dr_bench_runner *r, const struct dr_bench_case *c) {
     if (r->refused) return dr_fail(DR_EREQUEST, "a sequence was refused: %s", r->why);
     if (r->finish == DR_FINISH_LOST) return dr_fail(DR_EPEER, "the cluster was lost");
     if (r->finish == DR_FINISH_NUMERIC)
         return dr_fail(DR_EREQUEST, "the model's logits are no numbers (infinite or NaN)");
     if (r->finish != DR_FINISH_LENGTH) return dr_fail(DR_EREQUEST, "a sequence ended before its length");
+    if (c->prompt && r->found)
+        return dr_fail(DR_EREQUEST,
+                       "%" PRId64 " prompt tokens were found in the cache, expected none: no "
+                       "time of computing them",
+                       r->found);
     for (int32_t i = 0; i < r->batch; i++)
         if (r->seq[i].n != r->draws)
             return dr_fail(DR_EREQUEST, "sequence %d has %d ids, expected %d", i, r->seq[i].n, r->draws);
@@ -325,8 +346,8 @@ static dr_status run(struct dr_bench_runner *r, const struct dr_bench_case *c, u
     }
     wait_ended(r, n, n < c->batch);
     if (dr_interrupt_poll(r->interrupt, 0) > 0) return dr_fail(DR_ECANCEL, "interrupted");
-    DR_TRY(judge(r));
-    DR_TRY(wait_reports(r, (int64_t)c->batch * (dr_bench_case_prompt(c) + r->draws - 1)));
+    DR_TRY(judge(r, c));
+    DR_TRY(wait_reports(r, (int64_t)c->batch * (dr_bench_case_prompt(c) + r->draws - 1) - r->found));
     *out = (struct dr_bench_run){
         .step = r->step,
         .report = r->report,

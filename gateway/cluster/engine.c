@@ -34,6 +34,7 @@ struct dr_engine_times dr_engine_times_default(double deadline_scale) {
         .backoff_most = 60 * second,
         .window = 600 * second, /* five failures within it latch */
         .settle = 2 * second,   /* a job that ends by itself gets this long before SIGTERM */
+        .refusal = second,      /* how long one is repeated before the coordinator is asked again */
     };
 }
 
@@ -228,6 +229,15 @@ dr_status dr_engine_submit(struct dr_engine *e, const struct dr_submit *submit,
     }
     dr_engine_wake(e); /* the engine thread sends: order of submit is order of sending */
     return st;
+}
+
+bool dr_engine_full(struct dr_engine *e, struct dr_refused *out) {
+    pthread_mutex_lock(&e->lock);
+    const bool full =
+        e->queue_full && e->refused_ns && dr_clock_ns() - e->refused_ns < e->setup.times.refusal;
+    if (full) *out = e->refused;
+    pthread_mutex_unlock(&e->lock);
+    return full;
 }
 
 void dr_engine_cancel(struct dr_engine *e, uint64_t request) {

@@ -78,6 +78,10 @@ DR_FALLIBLE dr_engine_submit(struct dr_engine *e, const struct dr_submit *submit
                              const struct dr_engine_sink *sink);
 uint64_t dr_engine_next_id(struct dr_engine *e);
 
+/* Any thread. True: a submit would be refused for want of room. Then *out is what the coordinator told the
+ * last one that was, less than a second ago, and it has not said since that there is room. False: ask it. */
+bool dr_engine_full(struct dr_engine *e, struct dr_refused *out);
+
 /* Any thread. The request ends with on_done(CANCELLED) within one step, unless it has ended already. */
 void dr_engine_cancel(struct dr_engine *e, uint64_t request);
 

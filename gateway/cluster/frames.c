@@ -28,6 +28,12 @@ static dr_status take_accepted(struct dr_engine *e, const uint8_t *body, size_t 
 static dr_status take_refused(struct dr_engine *e, const uint8_t *body, size_t bytes, struct dr_arena *a) {
     struct dr_refused refused;
     DR_TRY(dr_decode_refused(body, bytes, a, &refused));
+    if (refused.reason == DR_REFUSE_FULL) {
+        pthread_mutex_lock(&e->lock);
+        e->refused = refused;
+        e->refused_ns = dr_clock_ns();
+        pthread_mutex_unlock(&e->lock);
+    }
     struct dr_request *r = find(e, refused.request);
     if (r) dr_request_refuse(e, r, &refused);
     return dr_ok();
@@ -113,6 +119,7 @@ static dr_status take_stats(struct dr_engine *e, const uint8_t *body, size_t byt
     DR_TRY(dr_decode_stats(body, bytes, a, &stats));
     pthread_mutex_lock(&e->lock);
     e->facts.stats = stats;
+    e->queue_full = stats.waiting >= DR_WAITING_MAX;
     pthread_mutex_unlock(&e->lock);
     return dr_ok();
 }

@@ -58,6 +58,8 @@ static void close_link(struct dr_engine *e) {
     pthread_mutex_lock(&e->lock);
     struct dr_link *link = e->link;
     e->link = NULL;
+    e->queue_full = false; /* the next coordinator's queue is another one */
+    e->refused_ns = 0;
     dr_link_destroy(link);
     pthread_mutex_unlock(&e->lock);
 }
@@ -198,7 +200,9 @@ static dr_status start_job(struct dr_engine *e) {
     char **environment = NULL;
     DR_TRY(dr_launch_words(&e->setup.launch, e->setup.options, e->facts.epoch, &words));
     dr_status st = dr_launch_environment(e->token, &environment);
-    if (st.code == DR_OK) st = dr_supervisor_start(words.word, environment, e->setup.launch.run, &e->job);
+    if (st.code == DR_OK)
+        st = dr_supervisor_start(words.word, environment, e->setup.launch.run, e->setup.launch.n_host > 0,
+                                 &e->job);
     dr_launch_environment_fini(environment);
     dr_words_fini(&words);
     return st;

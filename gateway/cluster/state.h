@@ -15,7 +15,7 @@
 enum { DR_FAILURES_MAX = 5, DR_BUCKETS = 1024 };
 
 struct dr_engine_times { /* all ns; tests shorten them */
-    uint64_t connect, silence, queue_wait, backoff_first, backoff_most, window, settle;
+    uint64_t connect, silence, queue_wait, backoff_first, backoff_most, window, settle, refusal;
 };
 
 struct dr_engine_setup {
@@ -62,8 +62,11 @@ struct dr_engine {
     bool stop, draining, abandon;
     bool was_ready;
     uint32_t watch_bits;
-    bool watch_unsent; /* this epoch's coordinator does not know the bits yet */
-    bool reset_unsent; /* nor that it shall forget its prefixes */
+    bool watch_unsent;   /* this epoch's coordinator does not know the bits yet */
+    bool reset_unsent;   /* nor that it shall forget its prefixes */
+    bool queue_full;     /* by the last STATS of this epoch */
+    uint64_t refused_ns; /* when `refused` came, the last one for want of room in this epoch; 0: none */
+    struct dr_refused refused;
     struct dr_step_sink watch;
     struct dr_request *bucket[DR_BUCKETS], *oldest, *newest;
     int32_t n_open;

@@ -115,7 +115,7 @@ static int watch(pid_t job, int signals, bool *orphaned) {
 }
 
 __attribute__((noreturn)) static void supervise(char *const *argv, char *const *environment, const char *run,
-                                                pid_t parent, int report) {
+                                                bool apart, pid_t parent, int report) {
     sigset_t ours;
     sigemptyset(&ours);
     sigaddset(&ours, SIGTERM);
@@ -127,7 +127,15 @@ __attribute__((noreturn)) static void supervise(char *const *argv, char *const *
     if (getppid() != parent) _exit(0);
     prctl(PR_SET_NAME, "deeprack-watch");
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    setsid();
+    /* A session of its own is a scheduling group of its own (autogroup): where workers keep all cores busy,
+     * the gateway's threads then waited up to 0.1 s for theirs. ssh needs it, or it would ask a terminal for
+     * passwords. A process group of its own keeps Ctrl-C away as well. */
+    if (apart)
+        setsid();
+    else {
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_IGN); /* a terminal that stops writers from the background must not stop ranks */
+    }
     quiet_descriptors(report);
     int signals = signalfd(-1, &ours, SFD_CLOEXEC);
     const pid_t self = getpid(), job = signals < 0 ? -1 : fork();
@@ -147,7 +155,7 @@ __attribute__((noreturn)) static void supervise(char *const *argv, char *const *
 
 /* ---- the gateway's side ---- */
 
-dr_status dr_supervisor_start(char *const *argv, char *const *environment, const char *run,
+dr_status dr_supervisor_start(char *const *argv, char *const *environment, const char *run, bool apart,
                               struct dr_supervisor *out) {
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0)
@@ -156,7 +164,7 @@ dr_status dr_supervisor_start(char *const *argv, char *const *environment, const
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old);
     const pid_t parent = getpid(), pid = fork();
-    if (pid == 0) supervise(argv, environment, run, parent, report[1]);
+    if (pid == 0) supervise(argv, environment, run, apart, parent, report[1]);
     const int why_fork = errno;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     close(report[1]);

@@ -22,10 +22,11 @@ struct dr_supervisor {
 extern "C" {
 #endif
 
-/* Forks the supervisor, which starts the job: own session, stdin empty, stdout joined to stderr.
+/* Forks the supervisor, which starts the job: a process group of its own (apart: a session, without a
+ * terminal), stdin empty, stdout joined to stderr.
  * Fails: EIO (fork), ENOENT when argv[0] cannot be executed (text says why); nothing runs then. Blocks until
  * the exec. */
-DR_FALLIBLE dr_supervisor_start(char *const *argv, char *const *environment, const char *run,
+DR_FALLIBLE dr_supervisor_start(char *const *argv, char *const *environment, const char *run, bool apart,
                                 struct dr_supervisor *out);
 
 /* Asks for the end: SIGTERM to mpirun, after 3 s SIGKILL, orphans SIGKILL. Returns at once. */

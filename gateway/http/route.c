@@ -45,6 +45,10 @@ bool dr_route_is_slow(enum dr_route route) {
     return route != DR_ROUTE_NONE && routes[route].slow;
 }
 
+bool dr_route_generates(enum dr_route route) {
+    return route == DR_ROUTE_CHAT || route == DR_ROUTE_COMPLETIONS;
+}
+
 static int digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;

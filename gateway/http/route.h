@@ -37,6 +37,7 @@ const char *dr_route_methods(enum dr_route route); /* for Allow */
 const char *dr_route_path(enum dr_route route);    /* "none" for NONE */
 bool dr_route_is_open(enum dr_route route);        /* needs no key */
 bool dr_route_is_slow(enum dr_route route);
+bool dr_route_generates(enum dr_route route); /* needs a place in the cluster's queue */
 
 /* %XX of text into out. false: malformed, too long, or a NUL. */
 bool dr_route_decode(const char *text, char *out, size_t bytes);

@@ -248,9 +248,8 @@ static enum MHD_Result respond(struct dr_visit *v, const char *url) {
     if (ready) return streaming ? send_stream(v) : send_reply(v, &v->reply);
     dr_watch_set(&v->http->watch, v->socket, DR_PHASE_CUT,
                  NULL); /* from here on libmicrohttpd's own time-out counts */
-    if (v->problem.status) {
-        return send_problem(v, &v->problem);
-    }
+    if (!v->problem.status && dr_route_generates(v->route)) dr_api_full(&v->http->api, &v->problem);
+    if (v->problem.status) return send_problem(v, &v->problem);
     if (!dr_route_is_slow(v->route)) return send_quick(v, url);
     if (atomic_load(&v->http->stopping)) return MHD_NO;
     dr_visit_begin(v);

@@ -52,7 +52,7 @@ static dr_status expanded_bf16(const struct dr_attn_expanded *a, struct dr_strea
         .rope_angles = dr_cpu_rope_angles, .rope = dr_cpu_rope, .cache_put = dr_cpu_cache_put,               \
         .cache_gather = dr_cpu_cache_gather, .cache_unpack = dr_cpu_cache_unpack,                            \
         .attn_absorbed = absorbed_, .attn_expanded = expanded_, .attn_merge = dr_cpu_attn_merge,             \
-        .add = dr_cpu_add, .finite = dr_cpu_finite, .route = dr_cpu_route, .moe = moe_##id,                                           \
+        .add = dr_cpu_add, .finite = dr_cpu_finite, .route = dr_cpu_route, .moe = moe_##id,                  \
         .logit_adjust = dr_cpu_logit_adjust, .row_max = dr_cpu_row_max, .row_mass = dr_cpu_row_mass,         \
         .row_bins = dr_cpu_row_bins, .row_pick = dr_cpu_row_pick, .row_top = dr_cpu_row_top,                 \
     };

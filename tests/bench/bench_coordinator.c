@@ -13,6 +13,7 @@
 #include "common/size.h"
 #include "coordinator/core.h"
 #include "proto/codec.h"
+#include "tests/support/config_file.h"
 
 enum { ROOM = DR_FRAME_HEADER + DR_MPI_FRAME_MAX, ARENA = 8 << 20, PROMPT = 100, TP = 8 };
 
@@ -44,17 +45,8 @@ struct bench {
     uint64_t now, ns;
 };
 
-static dr_status read_config(const char *path, struct dr_config *out) {
-    static char text[1 << 20];
-    FILE *f = fopen(path, "r");
-    if (!f) return dr_fail(DR_ENOENT, "%s: cannot open it", path);
-    const size_t n = fread(text, 1, sizeof text, f);
-    fclose(f);
-    return dr_config_parse(text, n, NULL, 0, out);
-}
-
 static dr_status make(struct bench *b, const char *config, int32_t seqs) {
-    DR_TRY(read_config(config, &b->config));
+    DR_TRY(config_file_read(config, &b->config));
     const struct dr_layout_wish wish = {
         .tp = TP, .pp = 1, .context = 65536, .seqs_max = seqs, .step_tokens = 2048, .pages = 65536};
     DR_TRY(dr_layout_make(&b->config, &wish, &b->layout));

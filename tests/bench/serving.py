@@ -7,10 +7,11 @@ In:   a build folder; the sample model.      Out: lines of figures.
 Why:  nothing here is judged: machines differ. tests/e2e holds what must be true by value.
 """
 import asyncio
+import json
 import os
 import pathlib
-import random
 import statistics
+import subprocess
 import sys
 import time
 
@@ -22,10 +23,6 @@ from conftest import Server, children  # noqa: E402
 
 def words(seed, n):
     return [(seed * 7919 + i * 104729 + i * i * 31) % 8000 + 10 for i in range(n)]
-
-
-def quantile(values, q):
-    return sorted(values)[int(q * (len(values) - 1))] if values else float("nan")
 
 
 async def ask(client, url, ids, n):
@@ -70,62 +67,48 @@ def shared(binary):
 
 
 def resident(server):
-    total = 0
+    """MiB of each program."""
+    found = {}
     for pid in [server.process.pid, *children(server.process.pid)]:
         try:
-            total += next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
-        except (OSError, StopIteration):
-            pass
-    return total / 1024
+            lines = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
+        except OSError:
+            continue
+        name = lines["Name"].strip()
+        found[name] = found.get(name, 0) + int(lines["VmRSS"].split()[0]) / 1024
+    return found
 
 
-async def arrivals(server, rate, seconds, memory):
-    """Poisson arrivals of prompts of 20 to 100 tokens and answers of 16 to 64; all results."""
-    tasks, dice, end = [], random.Random(1), time.monotonic() + seconds
-    async with client() as c:
-        due = time.monotonic()
-        while due < end:
-            await asyncio.sleep(max(0, due - time.monotonic()))
-            tasks.append(asyncio.create_task(ask(c, server.url(), words(len(tasks), dice.randint(20, 100)), dice.randint(16, 64))))
-            due += dice.expovariate(rate)
-            if len(tasks) % 200 == 0:
-                memory.append(resident(server))
-        return await asyncio.gather(*tasks)
-
-
-async def closed_loop(server, n, seconds):
-    """Requests a second that n clients get served who ask without a pause."""
-    done, end, dice = 0, time.monotonic() + seconds, random.Random(2)
-
-    async def one(c, i):
-        nonlocal done
-        while time.monotonic() < end:
-            await ask(c, server.url(), words(10000 + done * 64 + i, dice.randint(20, 100)), dice.randint(16, 64))
-            done += 1
-    async with client() as c:
-        await asyncio.gather(*(one(c, i) for i in range(n)))
-    return done / seconds
+def load(client, server, seconds, *words):
+    """What the client found, and the memory at the start, in the middle and at the end of its arrivals."""
+    memory = [resident(server)]
+    process = subprocess.Popen([client, str(server.port), *map(str, words), str(seconds), "1"], stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        time.sleep(seconds / 2)
+        memory.append(resident(server))
+    return json.loads(process.communicate()[0]), memory
 
 
 def say(name, found, memory):
-    served = [s for status, s in found if status == 200]
-    refused = [s for status, s in found if status == 429]
-    other = [status for status, _ in found if status not in (200, 429)]
-    print(f"{name}: {len(served)} served, first token median {quantile(served, 0.5):.2f} s, 99 % {quantile(served, 0.99):.2f} s; {len(refused)} refused, "
-          f"median {1000 * quantile(refused, 0.5):.0f} ms, 99 % {1000 * quantile(refused, 0.99):.0f} ms; {len(other)} others; "
-          f"memory {min(memory, default=0):.0f} to {max(memory, default=0):.0f} MiB", flush=True)
-    return quantile(served, 0.99)
+    def line(what):
+        v = found[what]
+        return f"{v['n']} {what}" + (", " + ", ".join(f"{k} {v[k]:.1f}" for k in ("p50", "p99", "p999", "max")) + " ms" if v["n"] else "")
+    print(f"{name}: {line('served')}; {line('refused')}; {found['others']} others; client at most {found['late_ms']:.1f} ms late")
+    for program in memory[0]:
+        print(f"  {program}: " + ", ".join(f"{m.get(program, 0):.1f}" for m in memory) + " MiB at start, middle, end", flush=True)
 
 
 def overload(binary, seconds):
+    client = os.path.join(os.path.dirname(binary), "bench-arrivals")
     server = Server(binary, "--seqs-max", "16")
-    rate = asyncio.run(closed_loop(server, 16, 20))
+    found, _ = load(client, server, 20, "clients", 64)  # more than slots: somebody waits at any time
+    rate = found["served"]["n"] / found["seconds"]
     print(f"capacity: {rate:.1f} requests a second", flush=True)
-    memory = []
-    at = say("at capacity", asyncio.run(arrivals(server, rate, seconds, memory)), memory)
-    memory = []
-    over = say("four times", asyncio.run(arrivals(server, 4 * rate, seconds, memory)), memory)
-    print(f"99 % of the first tokens: {over / at:.2f} times those at capacity")
+    at, memory = load(client, server, seconds, "rate", rate)
+    say("at capacity", at, memory)
+    over, memory = load(client, server, seconds, "rate", 4 * rate)
+    say("four times", over, memory)
+    print(f"99 % of the first tokens: {over['served']['p99'] / at['served']['p99']:.2f} times those at capacity")
     server.stop()
 
 

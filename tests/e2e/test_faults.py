@@ -1,4 +1,5 @@
 """Death, drain, keys, and what an idle server costs."""
+import http.client
 import json
 import os
 import signal
@@ -190,17 +191,19 @@ def test_a_full_queue_says_429(start):
     assert until(lambda: readers[0].chunks > 2, 10)
     body = json.dumps({"prompt": [[35, 36]] * 128, "n": 2, "max_tokens": 1}).encode()
 
-    def submit():
+    def submit(body=body):
         request = urllib.request.Request(server.url("/v1/completions"), body, {"Content-Type": "application/json"})
         try:
             return urllib.request.urlopen(request, timeout=60).status, None, None
         except urllib.error.HTTPError as error:
             return error.code, error.headers, json.load(error)
-    waiting = threading.Thread(target=submit)
-    waiting.start()
+    waiting = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    waiting.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     assert until(lambda: server.metric("vllm:num_requests_waiting") > 200, 5)
     status, headers, reply = submit()  # 256 wait at most
     assert status == 429 and int(headers["retry-after"]) >= 1
     assert reply["error"]["code"] == "queue_full" and reply["error"]["type"] == "rate_limit_error"
+    assert until(lambda: submit()[0] == submit(b"{")[0] == 429, 10)  # the gateway knows: nobody reads what is sure to be refused
+    waiting.close()
+    assert until(lambda: submit(b"{")[0] == 400, 10)  # it knows of the room as well
     server.kill()
-    waiting.join(10)

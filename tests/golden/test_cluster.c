@@ -16,6 +16,7 @@
 #include "tests/golden/stage.h"
 #include "tests/golden/tables.h"
 #include "tests/support/runner.h"
+#include "tests/support/splitmix.h"
 
 enum { STARS_MAX = 16, NEIGHBOURS = 16, IDS_MAX = 1024, FLIGHTS_MAX = 5, SCHEDULES = 2000 };
 
@@ -60,10 +61,9 @@ static struct tally { /* what all schedules have met */
 } tally;
 
 static int32_t roll(struct show *h, int32_t n) { /* 0 .. n - 1 */
-    h->dice += 0x9E3779B97F4A7C15U;
-    uint64_t x = (h->dice ^ (h->dice >> 30)) * 0xBF58476D1CE4E5B9U;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
-    return (int32_t)((x ^ (x >> 31)) % (uint64_t)n);
+    const uint64_t x = splitmix(h->dice);
+    h->dice += SPLITMIX_STEP;
+    return (int32_t)(x % (uint64_t)n);
 }
 
 /* ---- scenes ---- */

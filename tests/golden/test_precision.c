@@ -1,4 +1,4 @@
-/* test_precision.c - what rounded inputs and 8-bit weights cost, on every golden case and the sample model.
+/* test_precision.c - what rounded inputs, caches and weights cost, on all golden cases and the sample model.
  * In:   study.safetensors and golden.json of the cases; deploy/models/lexi-15m.
  * Out:  errors within the bounds of golden.json and near those of an independent implementation; bits equal
  * in batches and between kernels. Prints a line of Markdown a mode: the table of tests/bench/README.md.
@@ -25,8 +25,10 @@ struct mode {
     enum dr_cache_type cache;
     const struct dr_ops *ops;
     const char *bounds; /* key in golden.json's tolerances; NULL: float32 */
-    int32_t figure;     /* index in struct known.rms; -1: none */
-    double factor;      /* times the figure: what the error may be */
+    int32_t figure;     /* index in struct known.rms */
+    int32_t figure_too; /* of a second thing that is rounded; NONE: nothing */
+    double factor;      /* times the figures' sum as squares: what the error may be */
+    double slack;       /* what the shares of golden.json may be missed by */
     /* Bounds for lexi-15m, about twice what was measured (tests/bench/README.md): relative RMS at most, same
      * arg-max at least, perplexity changed by at most this factor, greedy tokens at least (share). */
     double lexi_rms, lexi_argmax, lexi_perplexity, lexi_hits;
@@ -34,20 +36,20 @@ struct mode {
 
 /* Relative RMS with unchanged routing as golden/README.md has it: "bf16 linear inputs, float32 otherwise",
  * "int8 weights (groups of 128), float32 activations", "int8 weights and inputs, groups of 128", "bf16 latent
- * cache, float32 activations". 0: not printed there. */
-enum { BF16_INPUTS, INT8_WEIGHTS, INT8_BOTH, BF16_CACHE };
+ * cache, float32 activations", "FP8 latent cache (groups of 128)". 0: not printed there. */
+enum { NONE, BF16_INPUTS, INT8_WEIGHTS, INT8_BOTH, BF16_CACHE, FP8_CACHE, FIGURE_COUNT };
 struct known {
     const char *name;
-    double rms[4];
+    double rms[FIGURE_COUNT];
 };
 static const struct known known[CASES] = {
     {"v3-bf16", {0}},
-    {"v3-fp8", {1.2e-2, 4.8e-2, 6.0e-2, 5.0e-3}},
-    {"dense-fp8", {9.8e-3, 4.6e-2, 6.4e-2, 4.2e-3}},
-    {"v2-lite", {8.0e-3, 3.3e-2, 4.4e-2, 3.7e-3}},
-    {"v2-group", {1.1e-2, 4.7e-2, 6.2e-2, 4.6e-3}},
-    {"kimi-k2", {1.0e-2, 4.1e-2, 5.3e-2, 4.9e-3}},
-    {"moonlight", {9.5e-3, 3.3e-2, 4.5e-2, 4.6e-3}},
+    {"v3-fp8", {0, 1.2e-2, 4.8e-2, 6.0e-2, 5.0e-3, 6.9e-2}},
+    {"dense-fp8", {0, 9.8e-3, 4.6e-2, 6.4e-2, 4.2e-3, 6.2e-2}},
+    {"v2-lite", {0, 8.0e-3, 3.3e-2, 4.4e-2, 3.7e-3, 4.7e-2}},
+    {"v2-group", {0, 1.1e-2, 4.7e-2, 6.2e-2, 4.6e-3, 5.5e-2}},
+    {"kimi-k2", {0, 1.0e-2, 4.1e-2, 5.3e-2, 4.9e-3, 5.8e-2}},
+    {"moonlight", {0, 9.5e-3, 3.3e-2, 4.5e-2, 4.6e-3, 4.8e-2}},
     {"v3-rope2", {0}},
     {"v3-mtp", {0}},
 };
@@ -59,16 +61,45 @@ static const struct known known[CASES] = {
  * %. So 3 % are allowed there. 8-bit weights: the same steps of 127 in the same blocks of 128; the embedding
  * is rounded there and not here, so errors should be smaller; 1.3 is for the rows that count. */
 static double most(const struct known *k, const struct mode *m) {
-    double figure = k->rms[m->figure];
-    if (m->cache == DR_CACHE_BF16) figure = hypot(figure, k->rms[BF16_CACHE]);
+    double figure = hypot(k->rms[m->figure], k->rms[m->figure_too]);
     double digit = pow(10, floor(log10(figure)) - 1);
     bool choice = strcmp(k->name, "dense-fp8") != 0;
     return fmax(m->factor, choice ? 1.03 : 1) * (figure + digit / 2);
 }
 
 static struct mode exact_mode(void) {
-    return (struct mode){
-        .words = "native", .ops = table_here(DR_PRECISION_F32), .inputs = "f32", .figure = -1};
+    return (struct mode){.words = "native", .ops = table_here(DR_PRECISION_F32), .inputs = "f32"};
+}
+
+/* Only rows of the cache are rounded. The figure is of rounded latents; here the rotated keys are rounded
+ * too: 13 % more where no expert can change (measured). */
+static struct mode exact_bf16_cache_mode(void) {
+    struct mode m = exact_mode();
+    m.cache = DR_CACHE_BF16;
+    m.bounds = "bf16 latent cache";
+    m.figure = BF16_CACHE;
+    m.factor = 1.15;
+    m.lexi_rms = 1.4e-2;
+    m.lexi_argmax = 0.995;
+    m.lexi_perplexity = 1.005;
+    m.lexi_hits = 0.9;
+    return m;
+}
+
+/* The figure has scales of any value, rows have powers of two: 3 % more where no expert can change, and up to
+ * 19 % and two experts in a hundred where they do (measured). */
+static struct mode exact_fp8_cache_mode(void) {
+    struct mode m = exact_mode();
+    m.cache = DR_CACHE_FP8;
+    m.bounds = "FP8 latent cache";
+    m.figure = FP8_CACHE;
+    m.factor = 1.2;
+    m.slack = 0.02;
+    m.lexi_rms = 2.5e-2;
+    m.lexi_argmax = 0.98;
+    m.lexi_perplexity = 1.01;
+    m.lexi_hits = 0.6;
+    return m;
 }
 
 static struct mode bf16_mode(void) {
@@ -91,7 +122,17 @@ static struct mode bf16_mode(void) {
 static struct mode bf16_cache_mode(void) {
     struct mode m = bf16_mode();
     m.cache = DR_CACHE_BF16;
+    m.figure_too = BF16_CACHE;
     m.factor = 1.15;
+    return m;
+}
+
+static struct mode fp8_cache_mode(void) {
+    struct mode m = exact_fp8_cache_mode();
+    m.inputs = "bf16";
+    m.ops = table_of(DR_ISA_BF16, DR_PRECISION_FAST);
+    m.factor = 1.25;
+    m.figure_too = BF16_INPUTS;
     return m;
 }
 
@@ -150,8 +191,8 @@ static void check_bounds(const struct known *k, const struct mode *m, const stru
     double rms = bound_of(bounds, "logits, routing unchanged"), argmax = bound_of(bounds, "same arg-max"),
            experts = bound_of(bounds, "same experts");
     check(s->rms_unchanged <= rms, k->name, m, "relative RMS", s->rms_unchanged, rms);
-    check(s->same_argmax >= argmax, k->name, m, "same arg-max", s->same_argmax, argmax);
-    check(s->same_experts >= experts, k->name, m, "same experts", s->same_experts, experts);
+    check(s->same_argmax >= argmax - m->slack, k->name, m, "same arg-max", s->same_argmax, argmax);
+    check(s->same_experts >= experts - m->slack, k->name, m, "same experts", s->same_experts, experts);
     check(s->rms_unchanged > 1e-4, k->name, m, "least error: nothing was rounded?", s->rms_unchanged, 1e-4);
     if (k->rms[m->figure] > 0)
         check(s->rms_every <= most(k, m), k->name, m, "relative RMS of all positions", s->rms_every,
@@ -255,6 +296,15 @@ static void bf16_inputs(void) {
 }
 static void bf16_cache(void) {
     measure(bf16_cache_mode());
+}
+static void exact_bf16_cache(void) {
+    measure(exact_bf16_cache_mode());
+}
+static void exact_fp8_cache(void) {
+    measure(exact_fp8_cache_mode());
+}
+static void fp8_cache(void) {
+    measure(fp8_cache_mode());
 }
 static void int8_weights(void) {
     measure(int8_mode());
@@ -378,8 +428,11 @@ static void layouts(void) {
 
 static CU_TestInfo tests[] = {
     {"exact arithmetic keeps the study's prompts within 2e-5", exact},
+    {"a bf16 cache stays within its bounds on all cases and lexi-15m", exact_bf16_cache},
+    {"an fp8 cache stays within its bounds on all cases and lexi-15m", exact_fp8_cache},
     {"bf16 inputs stay within their bounds on all cases and lexi-15m", bf16_inputs},
     {"bf16 inputs and cache stay within their bounds on all cases and lexi-15m", bf16_cache},
+    {"bf16 inputs with an fp8 cache stay within their bounds on all cases and lexi-15m", fp8_cache},
     {"int8 weights with f32 inputs stay within their bounds on all cases and lexi-15m", int8_weights},
     {"int8 weights and inputs stay within their bounds on all cases and lexi-15m", int8_both},
     {"bf16 inputs give the same bits alone and in batches", bf16_batches},

@@ -20,6 +20,8 @@
 #include "tests/sim/picture.h"
 #include "tests/sim/shadow.h"
 #include "tests/sim/trace.h"
+#include "tests/support/config_file.h"
+#include "tests/support/splitmix.h"
 
 enum { CHECK_STEPS = 1000, IDLE_STEPS_MAX = 2000, FLIGHTS_MAX = DR_PP_MAX + 1 };
 static const uint64_t RESULT_NS = 100000; /* from the last stage to the core */
@@ -73,7 +75,7 @@ struct sim {
 #define BROKEN(...) dr_fail(DR_EINTERNAL, __VA_ARGS__)
 
 static void decide(struct sim *s, uint64_t x) {
-    s->decisions = sim_mix(s->decisions ^ x);
+    s->decisions = splitmix(s->decisions ^ x);
 }
 
 /* ---- what the gateway would see ---- */
@@ -272,17 +274,6 @@ static dr_status run(struct sim *s) {
 
 /* ---- setting up ---- */
 
-static dr_status read_config(const char *path, struct dr_config *out) {
-    static char text[1 << 20];
-    FILE *f = fopen(path, "r");
-    if (!f) return dr_fail(DR_EIO, "%s: cannot open it", path);
-    const size_t n = fread(text, 1, sizeof text, f);
-    const bool bad = ferror(f) != 0 || n == sizeof text;
-    fclose(f);
-    if (bad) return dr_fail(DR_EIO, "%s: cannot read it, or it is longer than a megabyte", path);
-    return dr_config_parse(text, n, NULL, 0, out);
-}
-
 static dr_status make(struct sim *s) {
     const struct options *o = s->o;
     struct dr_layout_wish wish = {.tp = 1,
@@ -292,7 +283,7 @@ static dr_status make(struct sim *s) {
                                   .step_tokens = o->step_tokens,
                                   .pages = o->pages,
                                   .mtp = o->drafts != 0};
-    DR_TRY(read_config(o->config, &s->config));
+    DR_TRY(config_file_read(o->config, &s->config));
     DR_TRY(dr_layout_make(&s->config, &wish, &s->layout));
     dr_pace_init(&s->pace, &s->config, &s->layout);
     s->ns_madd = 1e9 / (o->tokens_s * s->pace.row_work);

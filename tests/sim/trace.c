@@ -12,18 +12,12 @@
 #include <string.h>
 
 #include "common/size.h"
+#include "tests/support/splitmix.h"
 
 enum { BLOCK = 512, OWN_BLOCK = 64, SYSTEMS = 200, LINE_BYTES = 1 << 20 };
 
-uint64_t sim_mix(uint64_t x) { /* splitmix64 */
-    x += 0x9E3779B97F4A7C15U;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
-    return x ^ (x >> 31);
-}
-
 static double uniform(uint64_t *state) { /* (0, 1] */
-    *state = sim_mix(*state);
+    *state = splitmix(*state);
     return ((double)(*state >> 11) + 1) / 9007199254740992.0;
 }
 
@@ -62,7 +56,7 @@ static double tokens_of(const struct sim_request *r) {
 dr_status sim_trace_make(struct sim_trace *t, enum sim_profile profile, int64_t n, uint64_t seed,
                          double tokens_s, int32_t context) {
     struct sim_trace out = {.n = n, .block = OWN_BLOCK, .request = calloc((size_t)n, sizeof *out.request)};
-    uint64_t s = sim_mix(seed);
+    uint64_t s = splitmix(seed);
     double now = 0, sum = 0;
     if (!out.request) return dr_fail(DR_EFULL, "no memory for %lld requests", (long long)n);
     for (int64_t i = 0; i < n; i++) {
@@ -191,7 +185,7 @@ void sim_trace_ids(const struct sim_trace *t, const struct sim_request *r, int32
         const uint64_t name = r->first >= 0   ? t->name[r->first + b]
                               : b < r->shared ? r->prefix + (uint32_t)b
                                               : r->own + (uint32_t)(b - r->shared);
-        uint64_t x = sim_mix(name);
+        uint64_t x = splitmix(name);
         for (int32_t k = 0; k < t->block && at < r->n_prompt;
              k++, x = x * 6364136223846793005U + 1442695040888963407U)
             ids[at++] = (uint32_t)((x >> 33) % (uint64_t)vocab);

@@ -50,5 +50,3 @@ void sim_trace_fini(struct sim_trace *t);
 
 /* ids[0 .. n_prompt) of a request. */
 void sim_trace_ids(const struct sim_trace *t, const struct sim_request *r, int32_t vocab, uint32_t *ids);
-
-uint64_t sim_mix(uint64_t x); /* a hash of 64 bits */

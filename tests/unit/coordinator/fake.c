@@ -9,13 +9,6 @@
 
 #include <CUnit/CUnit.h>
 
-uint64_t mix(uint64_t x) { /* splitmix64 */
-    x += 0x9E3779B97F4A7C15U;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
-    return x ^ (x >> 31);
-}
-
 struct dr_config fake_config(void) {
     return (struct dr_config){
         .model_type = "deepseek_v3",
@@ -92,7 +85,7 @@ void fake_fini(struct fake *f) {
 /* What a row leaves in the cache. */
 static uint64_t content(const struct fake *f, uint32_t id, int32_t position, enum dr_tokens_role role) {
     bool generated = role == DR_TOKENS_GENERATED && f->reuse != DR_REUSE_ANY;
-    return mix(((uint64_t)id << 32) ^ ((uint64_t)(uint32_t)position << 1) ^ generated);
+    return splitmix(((uint64_t)id << 32) ^ ((uint64_t)(uint32_t)position << 1) ^ generated);
 }
 
 static bool bad_row(const struct fake *f, uint64_t content_) {
@@ -100,18 +93,18 @@ static bool bad_row(const struct fake *f, uint64_t content_) {
 }
 
 static uint64_t fold(uint64_t chain, uint64_t x) {
-    return mix(chain ^ x);
+    return splitmix(chain ^ x);
 }
 
 static uint64_t state_hash(uint64_t chain, const struct dr_sampling *s, uint64_t seen_prompt,
                            uint64_t seen_output) {
     bool penalised = s->repetition != 1.0F || s->frequency != 0.0F || s->presence != 0.0F;
-    uint64_t seen = penalised ? mix(seen_prompt) ^ mix(seen_output * 3) : 0;
-    return mix(chain ^ mix(s->seed) ^ seen);
+    uint64_t seen = penalised ? splitmix(seen_prompt) ^ splitmix(seen_output * 3) : 0;
+    return splitmix(chain ^ splitmix(s->seed) ^ seen);
 }
 
 static float logprob_of(uint64_t h, uint32_t id) {
-    return -(float)(mix(h ^ id) % 1000) / 100.0F;
+    return -(float)(splitmix(h ^ id) % 1000) / 100.0F;
 }
 
 static bool faulty(const struct fake *f, uint64_t h) {
@@ -139,10 +132,10 @@ static void open_slot(struct fake *f, const struct dr_open *o) {
     uint8_t once[FAKE_VOCAB] = {0};
     for (int32_t i = 0; i < o->n_seen_prompt; i++) {
         CU_ASSERT(once[o->seen_prompt[i]]++ == 0);
-        s->seen_prompt += mix(o->seen_prompt[i]);
+        s->seen_prompt += splitmix(o->seen_prompt[i]);
     }
     for (int32_t i = 0; i < o->n_seen_output; i++)
-        s->seen_output += mix(o->seen_output[i].id) * o->seen_output[i].count;
+        s->seen_output += splitmix(o->seen_output[i].id) * o->seen_output[i].count;
 }
 
 static void apply_state(struct fake *f, const struct dr_step_plan *plan) {
@@ -247,7 +240,7 @@ static int32_t draw(struct fake *f, const struct dr_segment *g) {
         r->n_top = n_top;
         r->logprob[r->n_ids] = logprob_of(h, id);
         r->ids[r->n_ids++] = id;
-        s->seen_output += mix(id);
+        s->seen_output += splitmix(id);
         if (n_true == g->n_rows || g->ids[n_true] != id) return n_true;
         n_true++;
         r->n_accepted++;
@@ -273,7 +266,7 @@ static void score(struct fake *f, const struct dr_segment *g) {
 
 /* What the MTP layer keeps for a position: made from the rows before it and its own token. */
 static uint64_t mtp_content(uint64_t chain_before, uint64_t row) {
-    return mix(chain_before ^ (row * 3));
+    return splitmix(chain_before ^ (row * 3));
 }
 
 /* The MTP layer's rows of a segment; those behind wrong drafts are rubbish. id: of the token behind the
@@ -305,12 +298,12 @@ static void make_drafts(struct fake *f, const struct dr_segment *g, int32_t at, 
     }
     for (int32_t k = 0; k < g->n_draft; k++) {
         uint64_t h = state_hash(chain, &s->facts.sampling, s->seen_prompt, seen);
-        uint32_t token = (uint32_t)((h + (mix(h) % 3 == 0)) % FAKE_VOCAB);
+        uint32_t token = (uint32_t)((h + (splitmix(h) % 3 == 0)) % FAKE_VOCAB);
         if (k > 0)
-            f->mtp[place(f, s, at + k)] = mix(h); /* of the draft before: overwritten when it is known */
+            f->mtp[place(f, s, at + k)] = splitmix(h); /* of the draft before: overwritten when it is known */
         r->draft[r->n_draft++] = token;
         chain = fold(chain, content(f, token, at + 1 + k, DR_TOKENS_GENERATED));
-        seen += mix(token);
+        seen += splitmix(token);
     }
 }
 
@@ -379,9 +372,9 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
         if (s->prompt_top >= 0 && p + 1 < n_prompt)
             out->score[out->n_scored++] = logprob_of(chain, s->ids[p + 1]);
         if (!prompt)
-            seen_output += mix(s->ids[p]);
+            seen_output += splitmix(s->ids[p]);
         else if (once[s->ids[p]]++ == 0)
-            seen_prompt += mix(s->ids[p]);
+            seen_prompt += splitmix(s->ids[p]);
     }
     if (bad) {
         out->finish = DR_FINISH_NUMERIC;
@@ -401,7 +394,7 @@ void fake_answer(const struct fake *f, const struct dr_submit *s, struct answer 
             out->stop_id = id;
             return;
         }
-        seen_output += mix(id);
+        seen_output += splitmix(id);
         uint64_t row = content(f, id, p, DR_TOKENS_GENERATED);
         chain = fold(chain, row);
         bad = bad_row(f, row);

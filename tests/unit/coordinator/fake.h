@@ -10,6 +10,7 @@
 #include "common/arena.h"
 #include "coordinator/book.h"
 #include "coordinator/core.h"
+#include "tests/support/splitmix.h"
 
 enum { FAKE_VOCAB = 61, FAKE_LOGITS_PIECE = 40, FAKE_TOP = (1 + DR_DRAFTS_MAX) * DR_TOP_MAX };
 
@@ -65,5 +66,3 @@ struct fake_wish {
 };
 struct dr_layout fake_layout(struct fake_wish w);
 struct dr_submit fake_submit(uint64_t request, const uint32_t *ids, int32_t n, int32_t max_tokens);
-
-uint64_t mix(uint64_t x); /* a hash of 64 bits */

@@ -40,7 +40,7 @@ void rig_fini(struct rig *g) {
 }
 
 static void trace(struct rig *g, uint64_t x) {
-    g->trace = mix(g->trace ^ x);
+    g->trace = splitmix(g->trace ^ x);
 }
 
 static void take_news(struct rig *g, const struct dr_token_news *n) {

@@ -14,7 +14,7 @@ static struct fake_wish stages(int32_t pp) {
 
 static const uint32_t *ids(void) {
     static uint32_t prompt[4096];
-    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(mix(i + 99) % FAKE_VOCAB);
+    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(splitmix(i + 99) % FAKE_VOCAB);
     return prompt;
 }
 

@@ -16,7 +16,7 @@ static const struct fake_wish usual = {
 static uint32_t prompt[4096]; /* filled once by ids(); never changed afterwards */
 
 static const uint32_t *ids(void) {
-    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(mix(i) % FAKE_VOCAB);
+    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(splitmix(i) % FAKE_VOCAB);
     return prompt;
 }
 
@@ -638,8 +638,8 @@ static void waiting_is_bounded(void) {
               g.told[400].retry_ms == 250); /* requests ended 2 ms apart: the least advice */
     CU_ASSERT_STRING_EQUAL(g.told[400].text,
                            "131009 prompt tokens are waiting, at most 131072 may; try again in 250 ms");
-    struct dr_layout large = {.context = 163840};
-    CU_ASSERT_EQUAL(dr_admission_tokens_most(&large), 4 * 163840);
+    CU_ASSERT_EQUAL(dr_waiting_tokens_most(32768), 131072);
+    CU_ASSERT_EQUAL(dr_waiting_tokens_most(163840), 4 * 163840);
     rig_run(&g, 10000);
     rig_fini(&g);
 }

@@ -167,10 +167,10 @@ static int32_t settle(struct dr_drafts *d, int32_t n, double fixed, double row, 
         int32_t tokens = 0;
         for (int32_t s = 0; s < n; s++, tokens++)
             for (int32_t j = 0; j < k; j++, tokens++) {
-                seed = mix(seed);
+                seed = splitmix(seed);
                 if ((double)(seed % 1000) >= 1000 * chance) break;
             }
-        seed = mix(seed);
+        seed = splitmix(seed);
         const double noise = 1 + (double)(seed % 200) / 1000; /* up to a fifth slower */
         dr_drafts_measured(d, n, (fixed + n * (row * (1 + k) + made * k)) * noise, tokens);
         if (i >= steps / 2) count[k]++;

@@ -35,6 +35,8 @@ struct stage {
     int32_t n_ready, n_alive, n_stats, n_progress, n_accepted, n_refused, n_token, n_done, n_fault;
     uint32_t ids[64];
     int32_t n_news, n_report, news_rows; /* of watched steps; rows of both kinds */
+    int32_t n_told, waiting;             /* STATS without an ALIVE before it; what the last one said */
+    bool each_second;                    /* an ALIVE came, its STATS did not yet */
     struct dr_done done;
     struct dr_fault_note fault;
     struct dr_cluster_ready ready;
@@ -200,6 +202,9 @@ static void hear_link(struct stage *s) {
         case DR_MSG_STATS:
             TAKE(s, stats, &stats);
             s->n_stats++;
+            s->n_told += !s->each_second;
+            s->each_second = false;
+            s->waiting = stats.waiting;
             break;
         case DR_MSG_PROGRESS:
             TAKE(s, progress, &p);
@@ -224,6 +229,7 @@ static void hear_link(struct stage *s) {
             break;
         case DR_MSG_ALIVE:
             s->n_alive++;
+            s->each_second = true;
             break;
         case DR_MSG_ACCEPTED:
             s->n_accepted++;
@@ -328,6 +334,35 @@ static void steps_are_told_only_to_those_who_watch(void) {
     hang_up(&s);
     close_stage(&s);
     CU_ASSERT_EQUAL(s.code, DR_EPROTO);
+}
+
+/* Not with the next second's counts but at once: when nobody more may wait, and when somebody may again. */
+static void the_gateway_hears_of_a_full_queue_and_of_room(void) {
+    struct stage s;
+    open_stage(&s, 1, 0);
+    get_ready(&s);
+    s.mute = true; /* the first request's step never ends: it alone has left the queue */
+    for (uint64_t i = 1; i <= 1 + DR_WAITING_MAX; i++) {
+        struct dr_submit submit = fake_submit(i, prompt, 3, 2);
+        send_submit(&s, &submit);
+        if (i == 1) play_until(&s, &s.n_plan, 1);
+        if (i == DR_WAITING_MAX) play_until(&s, &s.n_accepted, DR_WAITING_MAX);
+        if (i == DR_WAITING_MAX) CU_ASSERT_EQUAL(s.n_told, 0);
+    }
+    play_until(&s, &s.n_told, 1);
+    CU_ASSERT(s.n_accepted == 1 + DR_WAITING_MAX && s.waiting == DR_WAITING_MAX);
+    struct dr_submit more = fake_submit(1000, prompt, 3, 2);
+    send_submit(&s, &more);
+    play_until(&s, &s.n_refused, 1);
+    send_word(&s, DR_MSG_CANCEL, 7, epoch);
+    play_until(&s, &s.n_told, 2);
+    CU_ASSERT(s.n_done == 1 && s.waiting == DR_WAITING_MAX - 1);
+    send_submit(&s, &more);
+    play_until(&s, &s.n_told, 3);
+    CU_ASSERT(s.n_accepted == 2 + DR_WAITING_MAX && s.n_refused == 1 && s.waiting == DR_WAITING_MAX);
+    hang_up(&s);
+    close_stage(&s);
+    CU_ASSERT_EQUAL(s.code, DR_OK);
 }
 
 static void cancel_and_drain_cross_the_link(void) {
@@ -505,6 +540,7 @@ static CU_TestInfo cases[] = {
     {"an epoch runs from hello to stop", an_epoch_from_hello_to_stop},
     {"cancel and drain cross the link while a step runs", cancel_and_drain_cross_the_link},
     {"steps are told only to a gateway that watches", steps_are_told_only_to_those_who_watch},
+    {"the gateway hears at once of a full queue and of room", the_gateway_hears_of_a_full_queue_and_of_room},
     {"a worker's fault reaches the gateway with rank and text", a_workers_fault_reaches_the_gateway},
     {"a report of failure ends the epoch", a_failed_report_ends_the_epoch},
     {"a lost worker ends the epoch", a_lost_worker_ends_the_epoch},

@@ -19,7 +19,7 @@ struct dice {
 };
 
 static int32_t roll(struct dice *d, int32_t n) { /* 0 .. n - 1 */
-    d->state = mix(d->state);
+    d->state = splitmix(d->state);
     return (int32_t)(d->state % (uint64_t)n);
 }
 

@@ -21,7 +21,7 @@ static const struct fake_wish usual = {.context = 128,
 
 static const uint32_t *ids(void) {
     static uint32_t prompt[4096];
-    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(mix(i + 7777) % FAKE_VOCAB);
+    for (uint32_t i = 0; i < 4096; i++) prompt[i] = (uint32_t)(splitmix(i + 7777) % FAKE_VOCAB);
     return prompt;
 }
 

@@ -161,6 +161,14 @@ void rig_tokens(struct rig *r, uint64_t request, int32_t position, const uint32_
     SEND(r, tokens, &tokens);
 }
 
+void rig_refused(struct rig *r, const struct dr_refused *refused) {
+    SEND(r, refused, refused);
+}
+
+void rig_stats(struct rig *r, const struct dr_stats *stats) {
+    SEND(r, stats, stats);
+}
+
 void rig_done(struct rig *r, uint64_t request, enum dr_finish finish) {
     const struct dr_done done = {.request = request, .finish = finish, .stop_id = UINT32_MAX, .n_prompt = 3};
     SEND(r, done, &done);

@@ -39,6 +39,8 @@ void rig_tokens(struct rig *r, uint64_t request, int32_t position, const uint32_
 void rig_done(struct rig *r, uint64_t request, enum dr_finish finish);
 void rig_step(struct rig *r, const struct dr_step_news *news);
 void rig_report(struct rig *r, const struct dr_step_report *report);
+void rig_refused(struct rig *r, const struct dr_refused *refused);
+void rig_stats(struct rig *r, const struct dr_stats *stats);
 void rig_fault(struct rig *r, enum dr_code code, const char *text);
 bool rig_expect(struct rig *r, enum dr_msg type, const uint8_t **body,
                 size_t *bytes);                        /* the next frame is of this type */

@@ -10,6 +10,8 @@
 #include "tests/support/runner.h"
 #include "tests/unit/gateway/cluster_rig.h"
 
+enum { FITTING = 64 };
+
 struct play {
     struct rig r;
     struct dr_interrupt interrupt;
@@ -19,7 +21,8 @@ struct play {
     pthread_t thread;
     enum dr_code code;
     char text[512];
-    uint64_t request[4];
+    uint64_t request[FITTING];
+    char salt[DR_SALT_MAX + 1]; /* of the last submit */
 };
 
 static void *run_case(void *arg) {
@@ -30,7 +33,7 @@ static void *run_case(void *arg) {
     return NULL;
 }
 
-static void open_play(struct play *p, struct dr_bench_case c) {
+static void open_rig(struct play *p, struct dr_bench_case c) {
     memset(p, 0, sizeof *p);
     p->interrupt.fd = -1;
     p->c = c;
@@ -41,6 +44,10 @@ static void open_play(struct play *p, struct dr_bench_case c) {
                               .code,
                           DR_OK);
     CU_ASSERT_TRUE(rig_expect(&p->r, DR_MSG_WATCH, NULL, NULL));
+}
+
+static void open_play(struct play *p, struct dr_bench_case c) {
+    open_rig(p, c);
     CU_ASSERT_EQUAL_FATAL(pthread_create(&p->thread, NULL, run_case, p), 0);
 }
 
@@ -64,6 +71,7 @@ static void expect_submits(struct play *p, int32_t n) {
         for (int32_t k = 0; k < s.n_ids; k++)
             CU_ASSERT_EQUAL(s.ids[k], dr_bench_id(3, i, k, p->r.config.vocab));
         p->request[i] = s.request;
+        snprintf(p->salt, sizeof p->salt, "%s", s.salt);
     }
 }
 
@@ -157,25 +165,78 @@ static void what_the_cluster_does_ends_the_run(void) {
     }
 }
 
-/* The queue holds 4 x context tokens: of six prompts of almost a context the fifth waits until a step has
- * taken rows of the first, the sixth until all of the second are gone. */
+/* Plays one more run of p->c with one sequence, of whose prompt `found` tokens were in the cache. */
+static void play_found(struct play *p, uint64_t first_step, int32_t found) {
+    const int32_t n = dr_bench_case_prompt(&p->c), draws = dr_bench_case_draws(&p->c);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&p->thread, NULL, run_case, p), 0);
+    expect_submits(p, 1);
+    for (int32_t i = 0; i < draws; i++) {
+        step(p, first_step + (uint64_t)i, i == 0 ? n - found : 0, i == 0 ? 0 : 1);
+        for (int32_t rank = 0; rank < 2; rank++) report(p, first_step + (uint64_t)i, rank);
+        rig_tokens(&p->r, p->request[0], n + i, (const uint32_t[]){5}, 1);
+    }
+    const struct dr_done done = {.request = p->request[0],
+                                 .finish = DR_FINISH_LENGTH,
+                                 .stop_id = UINT32_MAX,
+                                 .n_prompt = n,
+                                 .n_cached = found,
+                                 .n_output = draws};
+    uint8_t frame[512];
+    size_t bytes = 0;
+    CU_ASSERT(dr_encode_done(&done, p->r.epoch, &p->r.arena, frame, sizeof frame, &bytes).code == DR_OK);
+    CU_ASSERT_EQUAL(dr_link_send(p->r.link, frame, bytes).code, DR_OK);
+    pthread_join(p->thread, NULL);
+}
+
+/* Only a repetition of a generation case has the salt of the run before; it ends with fewer rows. A prefill
+ * that finds anything is no measurement. */
+static void repetitions_find_what_they_do_not_measure(void) {
+    struct play p;
+    char salt[DR_SALT_MAX + 1];
+    const struct dr_bench_case gen = {.gen = 2, .depth = 9, .batch = 1},
+                               deeper = {.gen = 2, .depth = 10, .batch = 1},
+                               prefill = {.prompt = 12, .batch = 1};
+    open_rig(&p, gen);
+    play_found(&p, 7, 0);
+    CU_ASSERT(p.code == DR_OK && p.salt[0]);
+    snprintf(salt, sizeof salt, "%s", p.salt);
+    play_found(&p, 20, 8);
+    CU_ASSERT(p.code == DR_OK && p.run.tokens == 2 && strcmp(p.salt, salt) == 0);
+    p.c = deeper;
+    play_found(&p, 30, 0);
+    CU_ASSERT(p.code == DR_OK && strcmp(p.salt, salt) != 0);
+    for (uint64_t i = 0; i < 2; i++) {
+        p.c = prefill;
+        snprintf(salt, sizeof salt, "%s", p.salt);
+        play_found(&p, 40 + 10 * i, i ? 8 : 0);
+        CU_ASSERT(p.code == (i ? DR_EREQUEST : DR_OK) && strcmp(p.salt, salt) != 0);
+    }
+    CU_ASSERT_STRING_EQUAL(
+        p.text, "8 prompt tokens were found in the cache, expected none: no time of computing them");
+    close_play(&p);
+}
+
+/* The queue holds 131,072 tokens of this short context: 64 prompts of almost a context. The one behind them
+ * waits until a step has taken just enough rows of the first. */
 static void submits_wait_for_the_queue(void) {
     struct play p;
-    struct dr_bench_case c = {.prompt = 1, .batch = 6};
+    struct dr_bench_case c = {.prompt = 1, .batch = FITTING + 2};
     struct dr_config config;
     CU_ASSERT_EQUAL_FATAL(dr_config_load(DR_SOURCE_DIR "/deploy/models/lexi-15m", &config).code, DR_OK);
     const int32_t n = c.prompt = config.n_position - 1;
+    const int32_t least = (FITTING + 1) * n - (int32_t)dr_waiting_tokens_most(config.n_position);
+    CU_ASSERT_FATAL(least > 1 && least < n);
     open_play(&p, c);
-    expect_submits(&p, 4);
-    step(&p, 1, n - 5, 0);
-    step(&p, 2, 5, 0);
+    expect_submits(&p, FITTING);
+    step(&p, 1, least - 1, 0);
+    step(&p, 2, 1, 0);
     const uint8_t *body = NULL;
     size_t bytes = 0;
     struct dr_submit s = {.n_ids = 0};
     CU_ASSERT_TRUE(rig_expect(&p.r, DR_MSG_SUBMIT, &body, &bytes));
     dr_arena_rewind(&p.r.arena, 0);
     CU_ASSERT(dr_decode_submit(body, bytes, &p.r.arena, &s).code == DR_OK);
-    CU_ASSERT(s.n_ids == n && s.ids[9] == dr_bench_id(3, 4, 9, config.vocab));
+    CU_ASSERT(s.n_ids == n && s.ids[9] == dr_bench_id(3, FITTING, 9, config.vocab));
     rig_hang_up(&p.r);
     pthread_join(p.thread, NULL);
     CU_ASSERT_EQUAL(p.code, DR_EPEER);
@@ -185,6 +246,7 @@ static void submits_wait_for_the_queue(void) {
 static CU_TestInfo cases[] = {
     {"a run ends when every report is there", a_run_waits_for_every_report},
     {"a run ends with the cluster's reason", what_the_cluster_does_ends_the_run},
+    {"repetitions find only what they do not measure", repetitions_find_what_they_do_not_measure},
     {"submits wait for the coordinator's queue", submits_wait_for_the_queue},
     CU_TEST_INFO_NULL,
 };

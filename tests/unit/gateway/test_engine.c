@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "tests/support/runner.h"
 #include "tests/unit/gateway/cluster_rig.h"
 
@@ -48,17 +49,77 @@ static void refused_ends_it(void) {
     struct rig r;
     struct told t;
     struct dr_refused refused = {.reason = DR_REFUSE_FULL, .retry_ms = 1000};
-    uint8_t frame[2048];
-    size_t bytes = 0;
     rig_prepare(&r, NULL);
     rig_up(&r);
     CU_ASSERT_EQUAL_FATAL(rig_submit(&r, &t, &refused.request).code, DR_OK);
     CU_ASSERT_TRUE(rig_expect(&r, DR_MSG_SUBMIT, NULL, NULL));
     snprintf(refused.text, sizeof refused.text, "full");
-    CU_ASSERT_EQUAL(dr_encode_refused(&refused, r.epoch, &r.arena, frame, sizeof frame, &bytes).code, DR_OK);
-    CU_ASSERT_EQUAL(dr_link_send(r.link, frame, bytes).code, DR_OK);
+    rig_refused(&r, &refused);
     CU_ASSERT_TRUE(told_ends(&t));
     CU_ASSERT_STRING_EQUAL(t.text, "R:full");
+    rig_stop(&r);
+}
+
+/* Sends STATS and waits until the engine has taken them. */
+static void say_waiting(struct rig *r, int32_t waiting) {
+    static uint64_t steps; /* tells one STATS from the one before */
+    const struct dr_stats stats = {.steps = ++steps, .waiting = waiting};
+    struct dr_engine_facts *facts = calloc(1, sizeof *facts);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(facts);
+    rig_stats(r, &stats);
+    for (int i = 0; i < 4000 && facts->stats.steps != steps; i++) {
+        dr_clock_sleep_ns(5000000);
+        dr_engine_facts(r->engine, facts);
+    }
+    CU_ASSERT_EQUAL(facts->stats.steps, steps);
+    free(facts);
+}
+
+static void be_refused(struct rig *r, const char *text) {
+    struct told t;
+    struct dr_refused refused = {.reason = DR_REFUSE_FULL, .retry_ms = 1500};
+    CU_ASSERT_EQUAL_FATAL(rig_submit(r, &t, &refused.request).code, DR_OK);
+    CU_ASSERT_TRUE(rig_expect(r, DR_MSG_SUBMIT, NULL, NULL));
+    snprintf(refused.text, sizeof refused.text, "%s", text);
+    rig_refused(r, &refused);
+    CU_ASSERT_TRUE(told_ends(&t));
+}
+
+/* The engine knows better than to ask only while the coordinator's last word is that the queue is full, and
+ * only with an answer of its own to repeat: not too old, and not of another epoch. */
+static void a_refusal_is_repeated_until_there_is_room(void) {
+    struct rig r;
+    struct dr_refused out = {.retry_ms = 0};
+    rig_prepare(&r, NULL);
+    r.setup.times.refusal = UINT64_C(3600000000000);
+    rig_up(&r);
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
+    say_waiting(&r, DR_WAITING_MAX);
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out)); /* nothing to repeat */
+    be_refused(&r, "256 wait");
+    CU_ASSERT_TRUE(dr_engine_full(r.engine, &out));
+    CU_ASSERT(out.retry_ms == 1500 && strcmp(out.text, "256 wait") == 0);
+    say_waiting(&r, DR_WAITING_MAX - 1);
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
+    be_refused(&r, "too many tokens wait"); /* of this prompt; a shorter one may have room */
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
+    say_waiting(&r, DR_WAITING_MAX + 3); /* preempted requests came back */
+    CU_ASSERT_TRUE(dr_engine_full(r.engine, &out));
+    pthread_mutex_lock(&r.engine->lock);
+    r.engine->setup.times.refusal = 0; /* whatever came is too old now */
+    pthread_mutex_unlock(&r.engine->lock);
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
+    pthread_mutex_lock(&r.engine->lock);
+    r.engine->setup.times.refusal = UINT64_C(3600000000000);
+    pthread_mutex_unlock(&r.engine->lock);
+    CU_ASSERT_TRUE(dr_engine_full(r.engine, &out));
+    rig_hang_up(&r);
+    rig_connect(&r); /* of the next epoch */
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
+    rig_ready(&r, 0);
+    CU_ASSERT_EQUAL(dr_engine_wait(r.engine, patience).code, DR_OK);
+    say_waiting(&r, DR_WAITING_MAX);
+    CU_ASSERT_FALSE(dr_engine_full(r.engine, &out));
     rig_stop(&r);
 }
 
@@ -521,6 +582,7 @@ static void nothing_is_left_after_a_kill(void) {
 static CU_TestInfo cases[] = {
     {"a request is accepted, gets tokens and ends", accepted_tokens_done},
     {"a refusal ends a request", refused_ends_it},
+    {"a refusal is repeated here until there is room", a_refusal_is_repeated_until_there_is_room},
     {"logits reach the sink", logits_reach_the_sink},
     {"a cancel goes down once and destroy ends the rest", cancel_goes_down_once},
     {"a request beyond the limits is refused at once", too_many_ids_are_refused_at_once},

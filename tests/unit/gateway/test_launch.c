@@ -232,26 +232,42 @@ static void supervisor_reports_the_status(void) {
     char *missing[] = {"/nowhere/x", NULL}, *long_one[] = {"/bin/sleep", "1000", NULL};
     struct dr_supervisor s = {.pid = 0};
     int status = 0;
-    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(good, environ, "/nowhere", &s).code, DR_OK);
+    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(good, environ, "/nowhere", false, &s).code, DR_OK);
     CU_ASSERT_TRUE_FATAL(dr_supervisor_ended(&s, 20000, &status));
     CU_ASSERT_EQUAL(status, 7 << 8);
     CU_ASSERT_EQUAL(s.pid, 0);
-    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(killed, environ, "/nowhere", &s).code, DR_OK);
+    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(killed, environ, "/nowhere", false, &s).code, DR_OK);
     CU_ASSERT_TRUE_FATAL(dr_supervisor_ended(&s, 20000, &status));
     CU_ASSERT_EQUAL(status, (128 + 9) << 8);
-    CU_ASSERT_EQUAL(dr_supervisor_start(missing, environ, "/nowhere", &s).code, DR_ENOENT);
+    CU_ASSERT_EQUAL(dr_supervisor_start(missing, environ, "/nowhere", false, &s).code, DR_ENOENT);
     CU_ASSERT_STRING_EQUAL(
         dr_error_text(),
         "/nowhere/x cannot be started: No such file or directory; is Open MPI installed and in PATH?");
-    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(long_one, environ, "/nowhere", &s).code, DR_OK);
+    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(long_one, environ, "/nowhere", false, &s).code, DR_OK);
     CU_ASSERT_FALSE(dr_supervisor_ended(&s, 10, &status));
     dr_supervisor_stop(&s);
     CU_ASSERT_TRUE_FATAL(dr_supervisor_ended(&s, 20000, &status));
     CU_ASSERT_EQUAL(status, (128 + 15) << 8);
-    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(long_one, environ, "/nowhere", &s).code, DR_OK);
+    CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(long_one, environ, "/nowhere", false, &s).code, DR_OK);
     dr_supervisor_kill(&s);
     CU_ASSERT_EQUAL(s.pid, 0);
     CU_ASSERT_TRUE(dr_supervisor_ended(&s, 0, &status)); /* the empty object has ended */
+}
+
+/* Not in the gateway's process group, so that Ctrl-C passes by; in its session, unless ssh is to be kept from
+ * the terminal. The job says what it is by its status. */
+static void the_job_has_a_group_of_its_own(void) {
+    char say[160];
+    char *job[] = {"/bin/sh", "-c", say, NULL};
+    snprintf(say, sizeof say, "set -- $(cat /proc/$$/stat); test $5 != %d || exit 2; test $6 = %d || exit 1",
+             (int)getpgrp(), (int)getsid(0));
+    for (int apart = 0; apart < 2; apart++) {
+        struct dr_supervisor s = {.pid = 0};
+        int status = 0;
+        CU_ASSERT_EQUAL_FATAL(dr_supervisor_start(job, environ, "/nowhere", apart, &s).code, DR_OK);
+        CU_ASSERT_TRUE_FATAL(dr_supervisor_ended(&s, 20000, &status));
+        CU_ASSERT_EQUAL(status, apart << 8);
+    }
 }
 
 static CU_TestInfo cases[] = {
@@ -263,6 +279,7 @@ static CU_TestInfo cases[] = {
     {"RUN is private and removed whole without following links", run_is_private_and_removed_whole},
     {"RUN needs a short path that exists", run_needs_a_short_path},
     {"programs that are not there are named", missing_programs_are_named},
+    {"the job has a process group of its own, and a session on other hosts", the_job_has_a_group_of_its_own},
     {"the supervisor reports the job's status and ends it when asked", supervisor_reports_the_status},
     CU_TEST_INFO_NULL,
 };

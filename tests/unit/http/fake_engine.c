@@ -173,6 +173,19 @@ void fake_state(struct dr_engine *e, enum dr_engine_state state) {
     pthread_mutex_unlock(&e->lock);
 }
 
+void fake_full(struct dr_engine *e, bool full) {
+    pthread_mutex_lock(&e->lock);
+    e->full = full;
+    pthread_mutex_unlock(&e->lock);
+}
+
+int64_t fake_submitted(struct dr_engine *e) {
+    pthread_mutex_lock(&e->lock);
+    int64_t n = e->n_submitted;
+    pthread_mutex_unlock(&e->lock);
+    return n;
+}
+
 int64_t fake_cancelled(struct dr_engine *e) {
     pthread_mutex_lock(&e->lock);
     int64_t n = e->n_cancelled;
@@ -239,6 +252,14 @@ uint64_t dr_engine_next_id(struct dr_engine *e) {
     uint64_t id = ++e->next_id;
     pthread_mutex_unlock(&e->lock);
     return id;
+}
+
+bool dr_engine_full(struct dr_engine *e, struct dr_refused *out) {
+    pthread_mutex_lock(&e->lock);
+    const bool full = e->full;
+    pthread_mutex_unlock(&e->lock);
+    if (full) *out = (struct dr_refused){.reason = DR_REFUSE_FULL, .retry_ms = 2001, .text = "256 wait"};
+    return full;
 }
 
 void dr_engine_reset_prefix(struct dr_engine *e) {

@@ -48,6 +48,7 @@ struct dr_engine {
     int32_t n_open;
     uint64_t next_id;
     int64_t n_submitted, n_cancelled, n_reset;
+    bool full; /* what dr_engine_full says */
     struct fake_open open[FAKE_OPEN_MAX];
     struct dr_submit last;    /* arrays are not valid */
     uint64_t seed[8];         /* of the last 8 submits, by n_submitted % 8 */
@@ -58,5 +59,7 @@ struct dr_engine *fake_create(void);
 /* Under the lock: mode and script for what is submitted from now on. */
 void fake_set(struct dr_engine *e, enum fake_mode mode, const uint32_t *script, int32_t n);
 void fake_state(struct dr_engine *e, enum dr_engine_state state);
+void fake_full(struct dr_engine *e, bool full);
+int64_t fake_submitted(struct dr_engine *e);
 int64_t fake_cancelled(struct dr_engine *e);
 int32_t fake_open(struct dr_engine *e);

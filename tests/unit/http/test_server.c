@@ -391,6 +391,38 @@ static void many_clients(void) {
     rig_end(&r);
 }
 
+/* What does not even parse shows that nobody looked: neither a worker nor the engine has anything to do with
+ * a request that is sure to be refused. Other endpoints need no place in the queue. */
+static void a_full_queue(void) {
+    static const char *const paths[] = {"/v1/chat/completions", "/v1/completions"};
+    struct rig r;
+    char room[32];
+    rig_begin(&r, NULL);
+    rig_say(&r, "one two", true);
+    for (int full = 1; full >= 0; full--) {
+        fake_full(r.engine, full);
+        for (int i = 0; i < 2; i++) {
+            struct reply p = rig_ask(r.port, "POST", paths[i], "", "{ not JSON");
+            CU_ASSERT_EQUAL(p.status, full ? 429 : 400);
+            CU_ASSERT_STRING_EQUAL(reply_header(&p, "Retry-After", room, sizeof room), full ? "3" : "");
+            CU_ASSERT_EQUAL(strstr(p.body, "\"code\":\"queue_full\"") != NULL, full);
+            CU_ASSERT_EQUAL(strstr(p.body, "256 wait") != NULL, full);
+            reply_fini(&p);
+        }
+        struct reply p = rig_ask(r.port, "POST", "/v1/chat/completions", "", "{" M "}");
+        CU_ASSERT_EQUAL(p.status, full ? 429 : 200);
+        reply_fini(&p);
+        p = rig_ask(r.port, "POST", "/tokenize", "", "{\"prompt\":\"A\"}");
+        CU_ASSERT_EQUAL(p.status, 200);
+        reply_fini(&p);
+        CU_ASSERT_EQUAL(fake_submitted(r.engine), !full);
+    }
+    struct reply p = rig_ask(r.port, "GET", "/metrics", "", NULL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(p.body, "reason=\"queue_full\"} 3"));
+    reply_fini(&p);
+    rig_end(&r);
+}
+
 static void draining(void) {
     struct rig r;
     pthread_t thread;
@@ -459,6 +491,7 @@ static CU_TestInfo cases[] = {
     {"a reader that does not read holds up nobody and is cut", slow_reader},
     {"a connection serves several requests", kept_connections},
     {"32 streams at once are all whole", many_clients},
+    {"a full queue refuses before anything is read", a_full_queue},
     {"draining refuses new work and finishes the old", draining},
     {"a server destroyed in use answers and lets go", destroyed_in_use},
     CU_TEST_INFO_NULL,
