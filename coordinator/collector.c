@@ -166,13 +166,13 @@ static bool take_token(struct dr_collector *c, struct dr_request *r, uint32_t id
     return true;
 }
 
-/* What came of the drafts that went along, and the new ones. */
+/* What came of the drafts that went along, of which n tokens were taken; and the new ones. */
 static void take_drafts(struct dr_request *r, const struct dr_flight_item *item,
-                        const struct dr_result_row *row) {
+                        const struct dr_result_row *row, int32_t n) {
     const int32_t left = r->max_new - dr_request_output(r);
     for (int32_t i = 0; i < item->n_verify; i++) {
         r->drafted[i]++;
-        r->accepted[i] += i < row->n_accepted;
+        r->accepted[i] += i < row->n_accepted && i < n;
     }
     r->n_guess = dr_max_i32(0, dr_min_i32(row->n_draft, left - 1));
     memcpy(&r->ids[r->n_ids], row->draft, (size_t)r->n_guess * sizeof *r->ids);
@@ -207,7 +207,7 @@ static dr_status take_sample(struct dr_collector *c, struct dr_request *r, const
     };
     while (!over && news->n < row->n_ids) over = take_token(c, r, row->ids[news->n++]);
     keep_row(c, row, news->n);
-    if (!over) take_drafts(r, item, row);
+    take_drafts(r, item, row, news->n);
     if (r->first_ns == 0) r->first_ns = now_ns;
     r->last_ns = now_ns;
     *n = news->n;

@@ -61,6 +61,7 @@ static dr_status learn(struct dr_options *o, struct facts *f, struct dr_tensors 
     f->n_tensor = dr_tensors_count(*t);
     f->file_bytes = dr_tensors_bytes(*t);
     DR_TRY(dr_machine_read(&f->machine));
+    DR_TRY(dr_resolve_tp(&f->machine, o, &f->config, 0));
     const struct dr_layout_wish wish = dr_wish_of(o, &f->config);
     return dr_layout_make(&f->config, &wish, &f->layout);
 }

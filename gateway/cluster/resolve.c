@@ -159,9 +159,8 @@ static dr_status settle_exchange(struct dr_options *o, const struct dr_config *c
 
 /* ---- all of it ---- */
 
-/* Without --tp: one rank for each NUMA node, as far as there are heads. */
-static dr_status settle_tp(const struct dr_machine *m, struct dr_options *options, const struct dr_config *c,
-                           int32_t n_host) {
+dr_status dr_resolve_tp(const struct dr_machine *m, struct dr_options *options, const struct dr_config *c,
+                        int32_t n_host) {
     if (dr_option_int(options, DR_OPTION_TP) > 0) return dr_ok();
     int32_t nodes = dr_max_i32(1, m->nodes) * dr_max_i32(1, n_host);
     int32_t tp = dr_max_i32(1, nodes / (int32_t)dr_option_int(options, DR_OPTION_PP));
@@ -172,7 +171,7 @@ dr_status dr_resolve_on(const struct dr_machine *m, struct dr_options *options,
                         const struct dr_config *config, const struct dr_tensors *t, struct dr_resolved *out) {
     struct dr_resolved r = {.n_host = 0};
     if (options->command & DR_CMD_RUNS) DR_TRY(dr_launch_hosts(options, &r.n_host));
-    DR_TRY(settle_tp(m, options, config, r.n_host));
+    DR_TRY(dr_resolve_tp(m, options, config, r.n_host));
     const int32_t n_rank =
         (int32_t)(dr_option_int(options, DR_OPTION_TP) * dr_option_int(options, DR_OPTION_PP));
     r.local_workers = r.n_host ? dr_ceil_div(n_rank, r.n_host) : n_rank;

@@ -35,6 +35,11 @@ DR_FALLIBLE dr_resolve_on(const struct dr_machine *m, struct dr_options *options
                           const struct dr_config *config, const struct dr_tensors *t,
                           struct dr_resolved *out);
 
+/* Without --tp: one rank for each NUMA node of the hosts (0: this machine), as far as there are heads. Fails:
+ * EFULL. */
+DR_FALLIBLE dr_resolve_tp(const struct dr_machine *m, struct dr_options *options, const struct dr_config *c,
+                          int32_t n_host);
+
 /* Fails: EIO. */
 DR_FALLIBLE dr_machine_read(struct dr_machine *out);
 

@@ -104,6 +104,8 @@ def test_tokenize_renders_every_golden_chat(cli):
 
 
 def test_inspect_shows_the_model(cli):
+    (plain,) = lines(cli("inspect", MODEL, "--json"))  # without --tp: as serve would choose
+    assert plain["layout"]["tp"] >= 1 and len(plain["ranks"]) == plain["layout"]["tp"]
     text = cli("inspect", MODEL, "--tp", 2).stdout
     for word in ("deepseek_v3", "960 bytes a token", "latent 64"):
         assert word in text
