@@ -159,6 +159,12 @@ struct dr_engine *fake_create(void) {
     return e;
 }
 
+void fake_set_pace(struct dr_engine *e, uint64_t step_ns) {
+    pthread_mutex_lock(&e->lock);
+    e->step_ns = step_ns;
+    pthread_mutex_unlock(&e->lock);
+}
+
 void fake_set(struct dr_engine *e, enum fake_mode mode, const uint32_t *script, int32_t n) {
     pthread_mutex_lock(&e->lock);
     e->mode = mode;

@@ -58,6 +58,8 @@ struct dr_engine {
 struct dr_engine *fake_create(void);
 /* Under the lock: mode and script for what is submitted from now on. */
 void fake_set(struct dr_engine *e, enum fake_mode mode, const uint32_t *script, int32_t n);
+/* Under the lock: time between two tokens. */
+void fake_set_pace(struct dr_engine *e, uint64_t step_ns);
 void fake_state(struct dr_engine *e, enum dr_engine_state state);
 void fake_full(struct dr_engine *e, bool full);
 int64_t fake_submitted(struct dr_engine *e);

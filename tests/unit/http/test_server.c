@@ -314,7 +314,7 @@ static void slow_reader(void) {
     struct rig r;
     rig_begin(&r, NULL);
     rig_say(&r, "and on and on", false);
-    r.engine->step_ns = 2000000; /* 2,000 tokens last 4 s, a MiB of events far less */
+    fake_set_pace(r.engine, 2000000); /* 2,000 tokens last 4 s, a MiB of events far less */
     int small = 1024, fd = rig_connect(r.port);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     static const char body[] = "{" M ",\"stream\":true,\"n\":8,\"max_tokens\":2000,\"logprobs\":true,\"top_"
