@@ -23,7 +23,7 @@ static struct dr_shape_segment shape_of(const struct dr_segment *g, const struct
         .first = g->first,
         .n_rows = g->n_rows,
         .absorbed = g->form == DR_FORM_ABSORBED,
-        .next = g->has_next || g->output == DR_OUTPUT_SAMPLE,
+        .next = dr_segment_next(g),
         .n_draft = g->n_draft,
         .n_out_rows = out_rows(g),
         .sample = g->output == DR_OUTPUT_SAMPLE,

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "common/size.h"
+#include "proto/plan_shape.h"
 
 static_assert((int)DR_WORK_BIAS_MAX == (int)DR_BIAS_MAX && (int)DR_WORK_TOP_MAX == (int)DR_TOP_MAX,
               "model/workspace.h repeats two limits");
@@ -90,22 +90,21 @@ dr_status dr_slots_apply(struct dr_slots *s, const struct dr_step_plan *plan) {
 /* Drafts to verify and to make; pages for all rows, those of the MTP layer one position further, and those of
  * drafts after the last one. */
 static dr_status check_drafts(const struct dr_slots *s, const struct dr_segment *g, int32_t i) {
-    const bool sample = g->output == DR_OUTPUT_SAMPLE, next = g->has_next || sample;
+    const bool sample = g->output == DR_OUTPUT_SAMPLE;
     if (g->n_verify != 0 && (g->n_verify < 0 || g->n_verify >= g->n_rows || !sample || g->has_next))
         return dr_fail(
             DR_EPROTO,
             "segment %d of slot %d: %d of %d ids are drafts; expected fewer than all of them, a draw "
             "and no next id",
             i, g->slot, g->n_verify, g->n_rows);
-    if (g->n_draft != 0 &&
-        (g->n_draft < 0 || g->n_draft > DR_DRAFTS_MAX || !s->mtp || !next || g->output == DR_OUTPUT_NONE))
+    if (g->n_draft != 0 && (g->n_draft < 0 || g->n_draft > DR_DRAFTS_MAX || !s->mtp || !dr_segment_next(g) ||
+                            g->output == DR_OUTPUT_NONE))
         return dr_fail(
             DR_EPROTO,
             "segment %d of slot %d: %d drafts are wanted; expected 0 to %d, of a layout with the MTP "
             "layer, a row with an output and a token after it",
             i, g->slot, g->n_draft, DR_DRAFTS_MAX);
-    const int32_t beyond = s->mtp && next ? dr_max_i32(1, g->n_draft) : 0;
-    return dr_pages_cover(&s->pages, g->slot, g->first + g->n_rows + beyond);
+    return dr_pages_cover(&s->pages, g->slot, dr_segment_end(g, s->mtp));
 }
 
 static dr_status check_segment(const struct dr_slots *s, const struct dr_segment *g, int32_t i) {

@@ -145,9 +145,10 @@ static void draft_decodes(struct dr_batcher *b, int32_t budget) {
         generating += dr_request_generates(book->running[i]);
     }
     const int32_t most = dr_min_i32(budget, dr_ceil_div(generating, b->n_cohort));
-    const int32_t drafts = budget / dr_max_i32(1, dr_min_i32(n_decode, most)) - 1; /* rows for each one's */
+    const int32_t taking = dr_min_i32(n_decode, most);
+    const int32_t drafts = budget / dr_max_i32(1, taking) - 1; /* rows for each one's */
     int32_t skip = n_decode > most ? b->turn % n_decode : 0;
-    d->wanted = b->book->layout->mtp ? dr_drafts_wanted(b->drafts, dr_min_i32(n_decode, most)) : 0;
+    d->wanted = b->book->layout->mtp ? dr_drafts_wanted(b->drafts, taking) : 0;
     for (int32_t round = 0; round < 2; round++) { /* from `skip` to the end, then the first `skip` */
         int32_t seen = 0;
         for (int32_t i = 0; i < book->n_running && d->n < most; i++) {

@@ -123,10 +123,8 @@ static void add_item(struct dr_planner *p, const struct dr_draft_item *item) {
         p->sampling[r->slot] = r->sampling;
         r->open_sent = true;
     }
-    const bool next = item->first + item->n_rows < r->n_ids || item->output == DR_OUTPUT_SAMPLE;
-    int32_t end = item->first + item->n_rows;
-    if (p->book->layout->mtp && next) end += dr_max_i32(1, item->n_draft);
-    int32_t covered = dr_ledger_pages(&p->book->ledger, end);
+    const struct dr_segment segment = segment_of(item);
+    int32_t covered = dr_ledger_pages(&p->book->ledger, dr_segment_end(&segment, p->book->layout->mtp));
     if (covered > r->n_page_sent) {
         p->pages[plan->n_pages++] = (struct dr_pages){
             .slot = r->slot,
@@ -136,7 +134,7 @@ static void add_item(struct dr_planner *p, const struct dr_draft_item *item) {
         };
         r->n_page_sent = covered;
     }
-    p->segment[plan->n_segment++] = segment_of(item);
+    p->segment[plan->n_segment++] = segment;
 }
 
 const struct dr_step_plan *dr_planner_build(struct dr_planner *p, const struct dr_draft *d, uint64_t epoch,

@@ -137,9 +137,7 @@ static void arm(struct stage *s, struct dr_tap *tap, int32_t slot, int32_t cols)
 }
 
 static void check_cache(const struct tape *t, const struct dr_tap *tap, const char *what) {
-    char name[48];
-    (void)snprintf(name, sizeof name, "p%d.mtp.%s", t->prompt, what);
-    const struct safetensors_entry *e = safetensors_find(&t->s->golden, "%s", name);
+    const struct safetensors_entry *e = safetensors_find(&t->s->golden, "p%d.mtp.%s", t->prompt, what);
     if (!e) return;
     stage_judge(tap->n == t->n_prompt && e->shape[0] == t->n_prompt, t->s, what, t->prompt, tap->n);
     for (int32_t i = 0; i < t->n_prompt; i++)
